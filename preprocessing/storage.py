@@ -1,0 +1,62 @@
+"""Files wherever Spark reads and writes them (``file:``, ``hdfs:``, ``s3:``, ``dbfs:``), through Hadoop's FileSystem."""
+
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import SparkSession
+
+
+class Storage:
+    """The file systems that a Spark session can reach. Paths without a scheme are on Spark's default file system."""
+
+    def __init__(self, spark: SparkSession) -> None:
+        self._jvm: Any = spark.sparkContext._jvm
+        self._configuration = spark.sparkContext._jsc.hadoopConfiguration()  # type: ignore[attr-defined]
+
+    def _open(self, path: str) -> tuple[Any, Any]:
+        java_path = self._jvm.org.apache.hadoop.fs.Path(path)
+        return java_path.getFileSystem(self._configuration), java_path
+
+    def absolute(self, path: str) -> str:
+        """The path with its scheme, as every executor understands it."""
+        system, java_path = self._open(path)
+        return str(system.makeQualified(java_path).toString())
+
+    def local(self, path: str) -> Path | None:
+        """The path as one of this machine's own file system, or None where it lies on another."""
+        system, java_path = self._open(path)
+        uri = system.makeQualified(java_path).toUri()
+        return Path(uri.getPath()) if uri.getScheme() == "file" else None
+
+    def exists(self, path: str) -> bool:
+        system, java_path = self._open(path)
+        return bool(system.exists(java_path))
+
+    def is_folder(self, path: str) -> bool:
+        system, java_path = self._open(path)
+        return bool(system.exists(java_path) and system.getFileStatus(java_path).isDirectory())
+
+    def make_folder(self, path: str) -> None:
+        system, java_path = self._open(path)
+        if not system.mkdirs(java_path):
+            raise OSError(f"{path}: cannot be made a folder")
+
+    def delete(self, path: str) -> None:
+        system, java_path = self._open(path)
+        system.delete(java_path, True)
+
+    def rename(self, path: str, new: str) -> None:
+        system, java_path = self._open(path)
+        if not system.rename(java_path, self._jvm.org.apache.hadoop.fs.Path(new)):
+            raise OSError(f"{path}: cannot be renamed to {new}")
+
+    def upload(self, local: Path, path: str) -> None:
+        """Copy a file or folder of the driver's machine to ``path``."""
+        system, java_path = self._open(path)
+        system.copyFromLocalFile(False, True, self._jvm.org.apache.hadoop.fs.Path(local.absolute().as_uri()), java_path)
+
+    def download(self, path: str, local: Path) -> None:
+        """Copy a file or folder to the driver's machine."""
+        system, java_path = self._open(path)
+        target = self._jvm.org.apache.hadoop.fs.Path(local.absolute().as_uri())
+        system.copyToLocalFile(False, java_path, target, True)
