@@ -18,7 +18,7 @@ setup: .venv/.ready
 	@command -v g++ >/dev/null || { echo "error: g++ is missing, Horovod is compiled with it: apt-get install g++" >&2; exit 1; }
 	@test -x $(PYTHON) || python3 -m venv .venv
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check "uv==$$(sed -n 's/^ *"uv==\(.*\)",/\1/p' pyproject.toml)"
-	.venv/bin/uv sync --locked --inexact
+	.venv/bin/uv sync --locked --inexact --compile-bytecode
 	@install -m 755 conf/spark-submit .venv/bin/spark-submit
 	@touch $@
 

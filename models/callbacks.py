@@ -8,6 +8,8 @@ import horovod.tensorflow.keras as hvd
 from keras import backend
 from keras.callbacks import Callback
 
+from models.progress import Address, Teller
+
 Logs = dict[str, float] | None
 
 
@@ -39,15 +41,18 @@ class CosineSchedule(Callback):
 
 
 class EpochReport(Callback):
-    """One line an epoch on rank 0, and the epoch's seconds and speed in the history.
+    """The epoch's seconds and speed in the history, and all of it told to the driver by rank 0.
 
     ``images_per_second`` counts the training pictures of all ranks over the time of the training steps alone.
     """
 
-    def __init__(self, epochs: int, rows: int) -> None:
+    def __init__(self, rows: int, driver: Address) -> None:
         super().__init__()
-        self.epochs = epochs
         self.rows = rows
+        self.driver = driver
+
+    def on_train_begin(self, logs: Logs = None) -> None:
+        self.teller = Teller(self.driver) if hvd.rank() == 0 else None
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         self.begin = time.perf_counter()
@@ -62,11 +67,5 @@ class EpochReport(Callback):
         now = time.perf_counter()
         logs["seconds"] = now - self.begin
         logs["images_per_second"] = self.rows / ((self.trained or now) - self.begin)
-        if hvd.rank() == 0:
-            print(
-                f"epoch {epoch + 1:>{len(str(self.epochs))}}/{self.epochs}"
-                f"  loss {logs['loss']:.4f}  accuracy {logs['accuracy']:.4f}"
-                f"  validation loss {logs['val_loss']:.4f}  accuracy {logs['val_accuracy']:.4f}"
-                f"  {logs['images_per_second']:,.0f} images/s",
-                flush=True,
-            )
+        if self.teller is not None:
+            self.teller.tell({"epoch": epoch + 1} | {name: float(value) for name, value in logs.items()})

@@ -1,10 +1,9 @@
 """A network trained by Horovod's ``KerasEstimator`` on the processes of a Spark cluster."""
 
 import collections
+import functools
 import io
 import os
-import re
-import sys
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -21,13 +20,13 @@ from models.callbacks import CosineSchedule, EpochReport
 from models.data_module import data_module
 from models.errors import TrainingError
 from models.networks import NETWORKS
-from models.settings import Training
+from models.progress import Epoch, epoch_listener
+from models.settings import Augmentation, Training
 from models.store import LABEL, PIXELS
 from preprocessing.schema import VALIDATION
 
 # The first executors of a cluster may take this long to report for work.
 SLOT_PATIENCE_SECONDS = 20
-_PREFIX = re.compile(r"^\[(\d+)\]<\w+>:")
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,18 @@ class TrainedNetwork:
     model: keras.Model
     history: pd.DataFrame
     best_epoch: int
+
+    def summary(self, settings: Training) -> dict[str, Any]:
+        """The figures of the training for ``metrics.json``: those of the kept epoch, and the speed over all."""
+        kept = self.history.set_index("epoch").loc[self.best_epoch].drop(["seconds", "images_per_second"])
+        return {
+            # the harmonic mean: all pictures over all of the time
+            "images_per_second": len(self.history) / (1 / self.history["images_per_second"]).sum(),
+            "epochs": len(self.history),
+            "best_epoch": self.best_epoch,
+            "augmented": settings.augmentation != Augmentation(),
+            **kept.to_dict(),
+        }
 
 
 def check_slots(spark: SparkSession, num_proc: int) -> None:
@@ -100,63 +111,72 @@ def train_network(
     """
     check_slots(spark, num_proc)
     keras.utils.set_random_seed(seed)
-    output, errors = _RankOutput(sys.stdout), _RankOutput(None)
+    output, errors = _LastLines(), _LastLines()
     schedule = [CosineSchedule(settings.epochs)] if settings.schedule == "cosine" else []
-    estimator = KerasEstimator(
-        backend=SparkBackend(num_proc, verbose=0, stdout=output, stderr=errors),
-        backend_env=_process_environment(spark, num_proc),
-        store=store,
-        data_module=data_module(shape, classes, settings.augmentation),
-        model=NETWORKS[name](shape, classes),
-        optimizer=keras.optimizers.Adam(settings.learning_rate),
-        loss=keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing),
-        metrics=["accuracy", keras.metrics.Precision(name="precision"), keras.metrics.Recall(name="recall")],
-        feature_cols=[PIXELS],
-        label_cols=[LABEL],
-        validation=VALIDATION,
-        callbacks=[*schedule, EpochReport(settings.epochs, rows)],
-        checkpoint_callback=BestModelCheckpoint(monitor="val_loss"),
-        batch_size=settings.batch_size,
-        epochs=settings.epochs,
-        random_seed=seed,
-        verbose=0,
-    )
-    try:
-        trained = estimator.fit_on_parquet()
-    except Exception as error:
-        said = "\n".join(errors.last) or str(error)
-        raise TrainingError(f"a Horovod process failed; it said:\n{said}") from error
+    with epoch_listener(spark, functools.partial(_print_epoch, settings.epochs)) as driver:
+        estimator = KerasEstimator(
+            backend=SparkBackend(num_proc, verbose=0, stdout=output, stderr=errors),
+            backend_env=_process_environment(spark, num_proc),
+            store=store,
+            data_module=data_module(shape, classes, settings.augmentation),
+            model=NETWORKS[name](shape, classes),
+            optimizer=keras.optimizers.Adam(settings.learning_rate),
+            loss=keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing),
+            metrics=["accuracy", keras.metrics.Precision(name="precision"), keras.metrics.Recall(name="recall")],
+            feature_cols=[PIXELS],
+            label_cols=[LABEL],
+            validation=VALIDATION,
+            callbacks=[*schedule, EpochReport(rows, driver)],
+            checkpoint_callback=BestModelCheckpoint(monitor="val_loss"),
+            batch_size=int(settings.batch_size),  # Spark ML takes int itself and no subclass
+            epochs=int(settings.epochs),
+            random_seed=int(seed),
+            verbose=0,
+        )
+        try:
+            trained = estimator.fit_on_parquet()
+        except Exception as error:
+            if not errors.lines:
+                raise
+            said = "\n".join(errors.lines)
+            raise TrainingError(f"a Horovod process failed; it said:\n{said}") from error
     history = pd.DataFrame(trained.getHistory())
     history.insert(0, "epoch", range(1, len(history) + 1))
     best = int(history["val_loss"].idxmin())
-    return TrainedNetwork(trained.getModel(), history, int(history["epoch"][best]))
+    # anew from the weights: without the optimizer's state, three times as large, and without Horovod's part in it
+    model = NETWORKS[name](shape, classes)
+    model.set_weights(trained.getModel().get_weights())
+    return TrainedNetwork(model, history, int(history["epoch"][best]))
 
 
 def _process_environment(spark: SparkSession, num_proc: int) -> dict[str, str]:
     """Threads for each process: all of TensorFlow's on every process would fight for the same cores."""
     context = spark.sparkContext
-    if context.master.startswith("local"):
+    if str(context.master).startswith("local"):
         cores = max(1, (os.cpu_count() or 1) // num_proc)
     else:
         cores = int(context.getConf().get("spark.task.cpus", "1"))
     return {"TF_NUM_INTRAOP_THREADS": str(cores), "TF_NUM_INTEROP_THREADS": str(cores)}
 
 
-class _RankOutput(io.TextIOBase):
-    """What the processes print: rank 0's lines go on to ``target``, the last lines of all are kept."""
+def _print_epoch(epochs: int, epoch: Epoch) -> None:
+    print(
+        f"epoch {epoch['epoch']:>{len(str(epochs))}}/{epochs}"
+        f"  loss {epoch['loss']:.4f}  accuracy {epoch['accuracy']:.4f}"
+        f"  validation loss {epoch['val_loss']:.4f}  accuracy {epoch['val_accuracy']:.4f}"
+        f"  {epoch['images_per_second']:,.0f} images/s",
+        flush=True,
+    )
 
-    def __init__(self, target: Any) -> None:
-        self.target = target
-        self.last: collections.deque[str] = collections.deque(maxlen=20)
+
+class _LastLines(io.TextIOBase):
+    """The last lines of what the processes print, for the case that one fails."""
+
+    def __init__(self) -> None:
+        self.lines: collections.deque[str] = collections.deque(maxlen=20)
         self.pending = ""
 
-    def write(self, text: Any) -> int:
-        text = text.decode(errors="replace") if isinstance(text, bytes) else text
+    def write(self, text: str) -> int:
         *lines, self.pending = (self.pending + text).split("\n")
-        for line in lines:
-            rank = _PREFIX.match(line)
-            message = line[rank.end() :] if rank else line
-            self.last.append(message)
-            if self.target is not None and (rank is None or rank[1] == "0"):
-                print(message, file=self.target, flush=True)
+        self.lines.extend(lines)
         return len(text)

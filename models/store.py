@@ -15,21 +15,24 @@ from preprocessing.storage import Storage
 PIXELS, LABEL = "pixels", "label_index"
 
 
-class _LegacyDataset:
-    """Reads Parquet through pyarrow's legacy dataset, the one that Horovod 0.28 and Petastorm 0.13 understand.
-
-    pyarrow 14 opens another kind by default, and `KerasEstimator` dies of it (horovod issue 3829).
-    """
+class _StoreOfOurs:
+    """What this project needs otherwise than Horovod's stores have it."""
 
     def get_parquet_dataset(self, path: str) -> pq.ParquetDataset:
+        # the legacy dataset, which Horovod 0.28 and Petastorm 0.13 understand: pyarrow 14 opens another kind by
+        # default, and KerasEstimator dies of it (horovod issue 3829)
         return pq.ParquetDataset(self.get_localized_path(path), filesystem=self.fs, use_legacy_dataset=True)  # type: ignore[attr-defined]
 
+    def get_checkpoint_filename(self) -> str:
+        # HDF5: without the ending Keras writes a SavedModel, which takes seconds an epoch
+        return "checkpoint.h5"
 
-class LegacyFilesystemStore(_LegacyDataset, FilesystemStore):  # type: ignore[misc]
+
+class SharedFolderStore(_StoreOfOurs, FilesystemStore):  # type: ignore[misc]
     """A store on anything that fsspec opens: a local or shared folder, S3, DBFS's mount."""
 
 
-class LegacyHDFSStore(_LegacyDataset, HDFSStore):  # type: ignore[misc]
+class HadoopStore(_StoreOfOurs, HDFSStore):  # type: ignore[misc]
     """A store on HDFS."""
 
 
@@ -52,7 +55,7 @@ def training_store(features: DataFrame, storage: Storage, folder: str, num_proc:
         for split, target in paths.items():
             rows = features.where(F.col("split") == split).select(PIXELS, F.col(LABEL).cast("int").alias(LABEL))
             rows.repartition(num_proc).write.parquet(target)
-        kind = LegacyHDFSStore if HDFSStore.matches(path) else LegacyFilesystemStore
+        kind = HadoopStore if HDFSStore.matches(path) else SharedFolderStore
         yield kind(path, train_path=paths[TRAIN], val_path=paths[VALIDATION], save_runs=False)
     finally:
         storage.delete(path)

@@ -1,5 +1,7 @@
 """The image table to features, as a Spark ML pipeline: scaled, assembled, indexed, encoded."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from pyspark import keyword_only
@@ -22,10 +24,10 @@ class PixelScaler(  # type: ignore[misc]  # pyspark's own classes are mixed like
     @keyword_only
     def __init__(self, *, inputCol: str = "pixels", outputCol: str = "scaled") -> None:  # noqa: N803
         super().__init__()
-        self._set(**self._input_kwargs)
+        self._set(**self._input_kwargs)  # type: ignore
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
-        @F.pandas_udf("array<float>")  # type: ignore[call-overload]
+        @F.pandas_udf("array<float>")  # type: ignore[attr-defined,call-overload]
         def scale(pixels: pd.Series) -> pd.Series:
             if pixels.empty:
                 return pd.Series([], dtype=object)
@@ -41,7 +43,7 @@ def fit_pipeline(images: DataFrame) -> PipelineModel:
     It adds ``scaled`` and ``features`` (dense vectors, one double 0..1 a pixel), ``label_index`` (double, the class's
     place in alphabetical order) and ``label_onehot`` (a vector of one entry a class).
     """
-    stages = [
+    stages: list[Any] = [
         PixelScaler(inputCol="pixels", outputCol="scaled"),
         VectorAssembler(inputCols=["scaled"], outputCol="features"),
         StringIndexer(inputCol="label", outputCol="label_index", stringOrderType="alphabetAsc"),

@@ -66,9 +66,7 @@ def _parse_batch(lines: list[str]) -> list[ParsedLine] | None:
     labels = values[:, 0]
     if labels.max() >= len(LETTERS) or not _STILL[labels].all():
         return None
-    return [
-        ParsedLine(LETTERS[label], pixels.tobytes()) for label, pixels in zip(labels, values[:, 1:], strict=True)
-    ]
+    return [ParsedLine(LETTERS[label], pixels.tobytes()) for label, pixels in zip(labels, values[:, 1:], strict=True)]
 
 
 def _parse_line(line: str) -> ParsedLine:

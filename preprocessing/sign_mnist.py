@@ -1,6 +1,6 @@
 """Sign-MNIST's two CSV files, packed or not, read by Spark: one row a line, each with its line number."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pandas as pd
 from py4j.protocol import Py4JJavaError
@@ -83,10 +83,11 @@ def _read_file(spark: SparkSession, path: str) -> DataFrame:
     lines = lines.persist()
     partition = F.shiftright("position", _ROW_BITS).cast("int")
     try:
-        counts = dict(lines.groupBy(partition.alias("partition")).count().collect())
+        counted = lines.groupBy(partition.alias("partition")).count().collect()
     except (Py4JJavaError, PySparkException) as error:
         lines.unpersist()
         raise _unreadable(path, error) from error
+    counts = {row["partition"]: row["count"] for row in counted}
     offsets, total = [], 0
     for index in range(max(counts) + 1):
         offsets.append(total)
@@ -101,7 +102,7 @@ def _read_file(spark: SparkSession, path: str) -> DataFrame:
     )
 
 
-def _parse_batches(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+def _parse_batches(batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
     for batch in batches:
         parsed = parse_lines(batch["value"].tolist())
         yield pd.DataFrame(

@@ -51,7 +51,7 @@ def check_classes(counts: Counts) -> None:
     unvalidated = sorted(set(counts[TRAIN]) - set(counts[VALIDATION]))
     if unvalidated:
         few = ", ".join(f"{label} ({counts[TRAIN][label]} training rows)" for label in unvalidated)
-        raise InputError(f"no validation row for class {few}: raise --data-split.validation or add pictures")
+        raise InputError(f"no validation row for class {few}: raise --preprocessing.validation or add pictures")
     untrained = sorted(set(counts[TEST]) - set(counts[TRAIN]))
     if untrained:
         raise InputError(f"the test file has class {', '.join(untrained)}, which the training file lacks")

@@ -1,5 +1,6 @@
-"""Files wherever Spark reads and writes them (``file:``, ``hdfs:``, ``s3:``, ``dbfs:``), through Hadoop's FileSystem."""
+"""Files wherever Spark reads and writes them, ``file:``, ``hdfs:``, ``s3:`` or ``dbfs:``, by Hadoop's FileSystem."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,17 @@ class Storage:
 
     def _open(self, path: str) -> tuple[Any, Any]:
         java_path = self._jvm.org.apache.hadoop.fs.Path(path)
-        return java_path.getFileSystem(self._configuration), java_path
+        system = java_path.getFileSystem(self._configuration)
+        if system.getScheme() == "file":
+            system.setWriteChecksum(False)  # no hidden .crc file beside every file of a run directory
+        return system, java_path
 
     def absolute(self, path: str) -> str:
         """The path with its scheme, as every executor understands it."""
         system, java_path = self._open(path)
-        return str(system.makeQualified(java_path).toString())
+        uri = str(system.makeQualified(java_path).toString())
+        # Hadoop writes file:/x, which fsspec, and so Petastorm, takes for a relative path
+        return re.sub("^file:/(?!/)", "file:///", uri)
 
     def local(self, path: str) -> Path | None:
         """The path as one of this machine's own file system, or None where it lies on another."""
@@ -60,3 +66,8 @@ class Storage:
         system, java_path = self._open(path)
         target = self._jvm.org.apache.hadoop.fs.Path(local.absolute().as_uri())
         system.copyToLocalFile(False, java_path, target, True)
+
+    def size(self, path: str) -> int:
+        """Bytes of a file, or of all files in a folder."""
+        system, java_path = self._open(path)
+        return int(system.getContentSummary(java_path).getLength())

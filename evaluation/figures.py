@@ -1,0 +1,231 @@
+"""The charts of a run and of a comparison. Pictures come in as ``uint8`` arrays of shape (height, width, channels)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+# Told apart by the colour-blind (Okabe and Ito's palette, as seaborn has it).
+BLUE, ORANGE, GREEN, RED = (sns.color_palette("colorblind")[i] for i in (0, 1, 2, 3))
+_WIDTH = 9.0
+_STYLE: Any = {
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "font.size": 10,
+}
+
+METRICS = ("loss", "accuracy", "precision", "recall")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture and, where a model was asked, its answer."""
+
+    pixels: np.ndarray
+    label: str
+    prediction: str | None = None
+    probability: float | None = None
+
+
+def _figure(height: float) -> Figure:
+    with mpl.rc_context(_STYLE):
+        return Figure(figsize=(_WIDTH, height), layout="constrained")
+
+
+def save_figures(figures: dict[str, Figure], folder: Path, source: str) -> None:
+    """Write each as ``<name>.png``, with the data's source beneath it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, figure in figures.items():
+        figure.supxlabel(f"data: {source}", fontsize=7, color="0.4", x=0.995, ha="right")
+        figure.savefig(folder / f"{name}.png", dpi=120)
+
+
+def training_curves(history: pd.DataFrame, best_epoch: int) -> Figure:
+    """Loss, accuracy, precision and recall by epoch, training beside validation."""
+    names = [name for name in METRICS if name in history]
+    figure = _figure(2.9 * ((len(names) + 1) // 2))
+    with mpl.rc_context(_STYLE):
+        axes = figure.subplots((len(names) + 1) // 2, 2, squeeze=False)
+    for axis, name in zip(axes.flat, names, strict=False):
+        axis.plot(history["epoch"], history[name], color=BLUE, marker="o", markersize=3, label="training")
+        axis.plot(
+            history["epoch"],
+            history[f"val_{name}"],
+            color=ORANGE,
+            marker="s",
+            markersize=3,
+            label="validation",
+            ls="--",
+        )
+        axis.axvline(best_epoch, color="0.5", lw=1, ls=":", label=f"kept: epoch {best_epoch}")
+        axis.set(title=name.capitalize(), xlabel="epoch")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.flat[0].legend()
+    return figure
+
+
+def confusion_heatmap(confusion: np.ndarray, classes: Sequence[str]) -> Figure:
+    """Rows are the true classes; the colour is the share of the row, the number the pictures."""
+    support = np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    figure = _figure(_WIDTH * 0.86)
+    axis = figure.subplots()
+    sns.heatmap(
+        confusion / support,
+        ax=axis,
+        # the square root: one mistake in a hundred has to be seen beside ninety-nine hits
+        norm=mpl.colors.PowerNorm(0.5, 0, 1),
+        cmap="cividis_r",
+        annot=np.where(confusion > 0, confusion.astype(str), ""),
+        fmt="",
+        annot_kws={"size": 7},
+        xticklabels=list(classes),
+        yticklabels=list(classes),
+        cbar_kws={"label": "share of the true class", "shrink": 0.7},
+        linewidths=0.3,
+        linecolor="0.9",
+        square=True,
+    )
+    axis.set(xlabel="predicted", ylabel="true", title="Confusion matrix of the test set")
+    axis.tick_params(rotation=0)
+    return figure
+
+
+def class_distribution(counts: dict[str, dict[str, int]]) -> Figure:
+    """Pictures by class and split."""
+    table = pd.DataFrame(counts).fillna(0).sort_index()
+    figure = _figure(3.2)
+    with mpl.rc_context(_STYLE):
+        axis = figure.subplots()
+    table.plot.bar(ax=axis, width=0.85, color=[BLUE, ORANGE, "0.5"], rot=0)
+    axis.set(title="Pictures by class", xlabel="", ylabel="pictures")
+    axis.grid(axis="x", visible=False)
+    axis.legend(ncols=3)
+    axis.set_ylim(top=axis.get_ylim()[1] * 1.15)  # room for the legend
+    return figure
+
+
+def picture_grid(pictures: Sequence[Picture], title: str, columns: int = 12) -> Figure:
+    """Pictures with their labels, or with what was predicted: a wrong one in red, with the truth after it."""
+    rows = max(1, -(-len(pictures) // columns))
+    captioned = any(picture.prediction for picture in pictures)
+    figure, canvas = _canvas(rows, columns, title, caption=0.34 if captioned else 0.24)
+    for place, picture in enumerate(pictures):
+        row, column = divmod(place, columns)
+        canvas.place(picture.pixels, row, column)
+        wrong = picture.prediction not in (None, picture.label)
+        text = f"{picture.prediction}, not {picture.label}" if wrong else picture.prediction or picture.label
+        if picture.probability is not None:
+            text += f"\n{picture.probability:.0%}"
+        canvas.caption(text, row, column + 0.5, color="firebrick" if wrong else "black")
+    return figure
+
+
+def confused_pairs_figure(
+    pairs: pd.DataFrame, mistakes: Sequence[Picture], samples: Mapping[str, Sequence[np.ndarray]], each: int = 3
+) -> Figure:
+    """A row a pair: pictures of the true class, the mistaken pictures, pictures of the predicted class.
+
+    Args:
+        pairs: from :func:`evaluation.metrics.confused_pairs`, the rows to show.
+        mistakes: test pictures with their wrong predictions.
+        samples: training pictures by class.
+        each: pictures of a kind in a row.
+    """
+    figure, canvas = _canvas(len(pairs), 3 * each + 0.8, "The most confused pairs", caption=0.08, left=2.2)
+    for row, pair in enumerate(pairs.itertuples()):
+        wrong = [m.pixels for m in mistakes if (m.label, m.prediction) == (pair.label, pair.prediction)]
+        groups = [samples.get(str(pair.label), []), wrong, samples.get(str(pair.prediction), [])]
+        for group, pictures in enumerate(groups):
+            for column, pixels in enumerate(pictures[:each]):
+                canvas.place(pixels, row, group * (each + 0.4) + column)
+        text = f"{pair.label} taken for {pair.prediction}, {pair.count} times "
+        canvas.axis.text(0, -row * canvas.pitch - 0.5, text, ha="right", va="center", fontsize=9)
+    for group, heading in enumerate(("the true sign", "taken for the other", "the other sign")):
+        canvas.caption(heading, 0, group * (each + 0.4) + each / 2)
+    return figure
+
+
+def pixel_importance_figure(importance: np.ndarray) -> Figure:
+    """Which pixels a forest looks at, shape ``(height, width)``."""
+    figure = _figure(4.6)
+    axis = figure.subplots()
+    image = axis.imshow(importance, cmap="cividis")
+    axis.set(title="How much each pixel tells the classes apart", xlabel="column", ylabel="row")
+    figure.colorbar(image, ax=axis, label="importance (they add up to 1)", shrink=0.8)
+    return figure
+
+
+def accuracy_intervals(runs: dict[str, dict[str, float | list[float]]]) -> Figure:
+    """Each run's test accuracy with its interval; ``accuracy`` and ``accuracy_interval`` by name of the run."""
+    figure = _figure(0.55 * len(runs) + 1.2)
+    with mpl.rc_context(_STYLE):
+        axis = figure.subplots()
+    for place, test in enumerate(runs.values()):
+        low, high = test["accuracy_interval"]  # type: ignore[misc]
+        axis.plot([low, high], [place, place], color=BLUE, lw=3, solid_capstyle="butt")
+        axis.plot(test["accuracy"], place, "o", color="black", markersize=5)
+    axis.set(
+        yticks=range(len(runs)), yticklabels=list(runs), title="Test accuracy with 95 % interval", xlabel="accuracy"
+    )
+    axis.set_ylim(len(runs) - 0.5, -0.5)
+    return figure
+
+
+def class_differences(recalls: pd.DataFrame) -> Figure:
+    """The recall of the classes in which runs differ most: a row a class, a column a run."""
+    figure = _figure(0.36 * len(recalls) + 1.6)
+    with mpl.rc_context(_STYLE):
+        axis = figure.subplots()
+    markers, colors = "osD^vP*X", sns.color_palette("colorblind")
+    places = np.arange(len(recalls))
+    axis.hlines(places, recalls.min(axis=1), recalls.max(axis=1), color="0.75", lw=2, zorder=1)
+    for index, name in enumerate(recalls.columns):
+        axis.scatter(
+            recalls[name], places, marker=markers[index % 8], color=colors[index % 10], label=name, zorder=2 + index
+        )
+    axis.set(yticks=places, yticklabels=recalls.index, xlabel="recall", title="Where the runs differ most, by class")
+    axis.invert_yaxis()
+    figure.legend(loc="outside lower center", ncols=min(4, recalls.shape[1]), frameon=False)
+    return figure
+
+
+@dataclass(frozen=True)
+class _Canvas:
+    """One axis that holds many pictures, each one wide; an axis for each takes ten times as long."""
+
+    axis: Axes
+    pitch: float
+    x: tuple[float, float]
+    y: tuple[float, float]
+
+    def place(self, pixels: np.ndarray, row: int, column: float) -> None:
+        top = -row * self.pitch
+        extent = (column + 0.03, column + 0.97, top - 0.97, top - 0.03)
+        self.axis.imshow(pixels.squeeze(), cmap="gray", vmin=0, vmax=255, extent=extent)
+
+        self.axis.set(xlim=self.x, ylim=self.y)  # imshow has just set them to the last picture
+
+    def caption(self, text: str, row: int, center: float, color: str = "black") -> None:
+        """Above the picture."""
+        self.axis.text(center, -row * self.pitch, text, ha="center", va="bottom", fontsize=8, color=color)
+
+
+def _canvas(rows: int, columns: float, title: str, caption: float, left: float = 0.0) -> tuple[Figure, _Canvas]:
+    """A canvas for ``rows`` of pictures with ``caption`` of a picture's height above each row."""
+    pitch = 1 + caption
+    scale = _WIDTH / (columns + left)
+    figure = _figure(rows * pitch * scale + 0.6)
+    figure.suptitle(title, fontsize=11)
+    axis = figure.subplots()
+    axis.set_axis_off()
+    return figure, _Canvas(axis, pitch, (-left, columns), (-rows * pitch, caption))

@@ -1,0 +1,74 @@
+"""The run directory: what a training leaves, and how it is read again."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+VERSION = 1
+RUN_FILE, METRICS_FILE = "run.json", "metrics.json"
+
+
+class RunError(ValueError):
+    """A run directory that cannot be used, or not for this."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: where it lies, what it is (``run.json``) and what it reached (``metrics.json``)."""
+
+    path: str
+    about: dict[str, Any]
+    metrics: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.path.rstrip("/").rsplit("/", 1)[-1]
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_run(folder: Path, path: str) -> Run:
+    """Read a run directory.
+
+    Args:
+        folder: where its files can be read on this machine.
+        path: what the user calls it.
+
+    Raises:
+        RunError: it is none, or one of another version.
+    """
+    if not folder.is_dir():
+        raise RunError(f"{path}: no such run directory")
+    try:
+        about = json.loads((folder / RUN_FILE).read_text())
+        metrics = json.loads((folder / METRICS_FILE).read_text())
+        version = about["version"]
+    except FileNotFoundError as error:
+        raise RunError(f"{path}: not a run directory, it has no {Path(error.filename).name}") from error
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise RunError(f"{path}: not a run directory, {RUN_FILE} or {METRICS_FILE} cannot be read: {error}") from error
+    if version != VERSION:
+        raise RunError(f"{path}: a run directory of version {version}, this is made for version {VERSION}")
+    return Run(path, about, metrics)
+
+
+def check_comparable(runs: list[Run]) -> None:
+    """Make sure that all runs were judged on the same rows.
+
+    Raises:
+        RunError: naming the first run that was not.
+    """
+    first = runs[0]
+    for run in runs[1:]:
+        if run.metrics["test"]["fingerprint"] != first.metrics["test"]["fingerprint"]:
+            raise RunError(
+                f"{first.path} and {run.path} have different test sets"
+                f" ({_test_set(first)}; {_test_set(run)}): only runs on the same test rows can be compared"
+            )
+
+
+def _test_set(run: Run) -> str:
+    return f"{run.metrics['rows']['test']:,} rows of {run.metrics['source']}"

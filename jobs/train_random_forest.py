@@ -1,0 +1,57 @@
+"""Grow the baseline, Spark MLlib's random forest, on the same features, split and labels as the networks.
+
+    spark-submit jobs/train_random_forest.py --config conf/sign_mnist_forest.yaml --data DIR --run runs/forest
+
+Without --data it grows on a synthetic sample, made on the spot.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from jobs.experiment import ForestExperiment, parse_experiment
+from jobs.session import open_session, run_job
+
+
+def main() -> None:
+    experiment, text = parse_experiment(ForestExperiment, "Grow a random forest with Spark MLlib.")
+    spark = open_session("train_random_forest")
+
+    from jobs.data import data_folder, read_images, source_name
+    from jobs.outcome import Stopwatch, TrainedModel, say_outcome, write_outcome
+    from jobs.run_directory import default_run, staged_run
+    from models.forest import count_nodes, pixel_importance, train_forest
+    from models.prediction import predict_with_forest
+    from preprocessing.schema import TEST, TRAIN
+    from preprocessing.storage import Storage
+
+    storage, watch = Storage(spark), Stopwatch()
+    run = experiment.run or default_run("forest")
+    with staged_run(storage, run, experiment.overwrite) as staged, data_folder(storage, experiment) as folder:
+        with watch.stage("preprocessing"):
+            prepared = read_images(spark, storage, folder, experiment)
+            features = prepared.pipeline.transform(prepared.split(TRAIN)).select("features", "label_index")
+        print(f"growing {experiment.forest.trees} trees, {experiment.forest.max_depth} deep at most", flush=True)
+        with watch.stage("training"):
+            forest = train_forest(features, experiment.forest, experiment.seed)
+        forest.write().save(f"{staged.uri}/model")
+        model = TrainedModel(
+            job="forest",
+            name="random forest",
+            weights=count_nodes(forest),
+            weights_are="nodes",
+            size=storage.size(f"{staged.uri}/model"),
+            train={"images_per_second": prepared.rows(TRAIN) / watch.seconds["training"], "epochs": 0},
+            num_proc=spark.sparkContext.defaultParallelism,
+            importance=pixel_importance(forest, prepared.shape),
+        )
+        predictions = predict_with_forest(prepared.split(TEST), prepared.pipeline, forest, prepared.classes)
+        finished = write_outcome(
+            staged, run, source_name(experiment), experiment.data is None, text, prepared, model, predictions, watch
+        )
+    say_outcome(finished)
+
+
+if __name__ == "__main__":
+    run_job(main)

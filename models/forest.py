@@ -1,0 +1,41 @@
+"""The baseline: MLlib's random forest on the pipeline's features."""
+
+import numpy as np
+from pyspark.ml.classification import RandomForestClassificationModel, RandomForestClassifier
+from pyspark.sql import DataFrame
+
+from models.settings import Forest
+
+
+def train_forest(features: DataFrame, settings: Forest, seed: int) -> RandomForestClassificationModel:
+    """Grow the forest.
+
+    Args:
+        features: the columns ``features`` and ``label_index`` of the training rows.
+        settings: the forest's own.
+        seed: of the rows and pixels each tree is given.
+    """
+    return RandomForestClassifier(
+        featuresCol="features",
+        labelCol="label_index",
+        # int(): Spark ML takes no subclass of it
+        numTrees=int(settings.trees),
+        maxDepth=int(settings.max_depth),
+        maxBins=int(settings.max_bins),
+        minInstancesPerNode=int(settings.min_instances_per_node),
+        featureSubsetStrategy=settings.feature_subset,
+        seed=int(seed),
+        # As many nodes in one pass over the rows as 2 GB of statistics allow; the default of 256 MB makes many passes.
+        maxMemoryInMB=2048,
+        cacheNodeIds=True,
+    ).fit(features)
+
+
+def pixel_importance(forest: RandomForestClassificationModel, shape: tuple[int, int, int]) -> np.ndarray:
+    """How much each pixel served to tell the classes apart: ``float64``, shape ``(height, width)``, sum 1."""
+    return forest.featureImportances.toArray().reshape(shape).sum(axis=2)
+
+
+def count_nodes(forest: RandomForestClassificationModel) -> int:
+    """Splits and leaves of all trees."""
+    return int(forest.totalNumNodes)

@@ -1,0 +1,113 @@
+"""Predictions of a trained model for a table of images, in batches on the executors."""
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+from pyspark.ml import PipelineModel
+from pyspark.ml.classification import RandomForestClassificationModel
+from pyspark.ml.functions import vector_to_array
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+BATCH = 512
+
+PREDICTIONS = T.StructType(
+    [
+        T.StructField("id", T.StringType(), False),
+        T.StructField("label", T.StringType(), False),
+        T.StructField("prediction", T.StringType(), False),
+        # In the order of the class names.
+        T.StructField("probabilities", T.ArrayType(T.FloatType(), False), False),
+    ]
+)
+
+
+def predict_with_network(images: DataFrame, model: keras.Model, classes: list[str]) -> DataFrame:
+    """The columns of ``PREDICTIONS`` for each row of an image table; the model is loaded once a Python worker."""
+    saved = images.sparkSession.sparkContext.broadcast(_saved(model))
+
+    def predict(batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        network = _load(saved.value)
+        for batch in batches:
+            pixels = np.frombuffer(b"".join(batch["pixels"]), dtype=np.uint8).reshape(len(batch), -1)
+            probabilities = np.concatenate(
+                [network.predict_on_batch(pixels[i : i + BATCH]) for i in range(0, len(pixels), BATCH)]
+            )
+            yield pd.DataFrame(
+                {
+                    "id": batch["id"],
+                    "label": batch["label"],
+                    "prediction": [classes[i] for i in probabilities.argmax(axis=1)],
+                    "probabilities": list(probabilities),
+                }
+            )
+
+    return images.select("id", "pixels", "label").mapInPandas(predict, PREDICTIONS)
+
+
+def predict_with_forest(
+    images: DataFrame, pipeline: PipelineModel, forest: RandomForestClassificationModel, classes: list[str]
+) -> DataFrame:
+    """The columns of ``PREDICTIONS`` for each row of an image table."""
+    predicted = forest.transform(pipeline.transform(images))
+    probabilities = vector_to_array(F.col("probability"), dtype="float32")
+    return predicted.select(
+        "id", "label", _name(F.col("prediction"), classes).alias("prediction"), probabilities.alias("probabilities")
+    )
+
+
+def count_confusions(predictions: DataFrame, classes: list[str]) -> np.ndarray:
+    """How often each class (row) was predicted as each class (column), ``int64``, shape ``(classes, classes)``."""
+    place = {name: index for index, name in enumerate(classes)}
+    confusion = np.zeros((len(classes), len(classes)), dtype=np.int64)
+    for row in predictions.groupBy("label", "prediction").count().collect():
+        confusion[place[row["label"]], place[row["prediction"]]] = row["count"]
+    return confusion
+
+
+def _name(index: Column, classes: list[str]) -> Column:
+    return F.element_at(F.lit(classes), index.cast("int") + 1)
+
+
+def _saved(model: keras.Model) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.keras"
+        model.save(path)
+        return path.read_bytes()
+
+
+_loaded: dict[int, keras.Model] = {}
+
+
+def _load(saved: bytes) -> keras.Model:
+    """The network, built once a Python worker and kept for its next tasks."""
+    key = hash(saved)
+    if key not in _loaded:
+        _loaded.clear()
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.keras"
+            path.write_bytes(saved)
+            _loaded[key] = keras.models.load_model(path, compile=False)
+    return _loaded[key]
+
+
+def count_disagreements(spark: SparkSession, first: str, second: str) -> tuple[int, int]:
+    """How many rows only the first, and only the second, of two runs' predictions has right."""
+
+    def hits(path: str, name: str) -> DataFrame:
+        return spark.read.parquet(path).select("id", (F.col("prediction") == F.col("label")).alias(name))
+
+    counts = {
+        (row["first"], row["second"]): row["count"]
+        for row in hits(first, "first")
+        .join(hits(second, "second"), "id", how="inner")
+        .groupBy("first", "second")
+        .count()
+        .collect()
+    }
+    return counts.get((True, False), 0), counts.get((False, True), 0)
