@@ -70,7 +70,7 @@ class _Parser(ArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         message = re.sub(r"\s*\n\s*", " ", message.replace("Parser key ", "field "))
-        if "is not accepted" in message:
+        if "is not accepted" in message or "does not accept" in message:
             fields = [action.dest for action in self._actions if action.dest not in ("help", "config", "print_config")]
             message += f"; the fields are {', '.join(fields)}"
         self.exit(2, f"error: {message}\n")

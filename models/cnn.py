@@ -4,6 +4,7 @@ import collections
 import functools
 import io
 import os
+import re
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,10 @@ from preprocessing.schema import VALIDATION
 
 # The first executors of a cluster may take this long to report for work.
 SLOT_PATIENCE_SECONDS = 20
+
+# Horovod names the process before each of its lines.
+_PREFIX = re.compile(r"^\[\d+\]<\w+>:")
+_ERROR = re.compile(r"[\w.]+(Error|Exception)\b")
 
 
 @dataclass(frozen=True)
@@ -138,8 +143,7 @@ def train_network(
         except Exception as error:
             if not errors.lines:
                 raise
-            said = "\n".join(errors.lines)
-            raise TrainingError(f"a Horovod process failed; it said:\n{said}") from error
+            raise TrainingError(f"a Horovod process failed: {errors.failure()}") from error
     history = pd.DataFrame(trained.getHistory())
     history.insert(0, "epoch", range(1, len(history) + 1))
     best = int(history["val_loss"].idxmin())
@@ -178,5 +182,10 @@ class _LastLines(io.TextIOBase):
 
     def write(self, text: str) -> int:
         *lines, self.pending = (self.pending + text).split("\n")
-        self.lines.extend(lines)
+        self.lines.extend(_PREFIX.sub("", line) for line in lines)
         return len(text)
+
+    def failure(self) -> str:
+        """The error a process ended with, or else all there is."""
+        named = [line for line in self.lines if _ERROR.match(line)]
+        return named[-1] if named else "\n".join(self.lines)

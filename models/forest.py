@@ -25,8 +25,9 @@ def train_forest(features: DataFrame, settings: Forest, seed: int) -> RandomFore
         minInstancesPerNode=int(settings.min_instances_per_node),
         featureSubsetStrategy=settings.feature_subset,
         seed=int(seed),
-        # As many nodes in one pass over the rows as 2 GB of statistics allow; the default of 256 MB makes many passes.
-        maxMemoryInMB=2048,
+        # As many nodes in one pass over the rows as this much statistics a task allow; the default of 256 MB makes more
+        # passes, and two tasks of 2 GB do not fit into an executor of 4 GB.
+        maxMemoryInMB=640,
         cacheNodeIds=True,
     ).fit(features)
 

@@ -118,8 +118,7 @@ def _parse_batches(batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
 
 def _unreadable(path: str, error: Exception) -> InputError:
     text = str(error)
-    causes = ["EOFException", "ZipException", "incorrect header check", "not a gzip", "Unexpected end of input stream"]
-    if path.endswith(".gz") and any(cause in text for cause in causes):
+    if path.endswith(".gz") and any(sign in text for sign in ("EOFException", "ZipException", "gzip")):
         return InputError(f"{path}: cannot be unpacked, the file is cut off or corrupt: fetch it again")
     cause = next((line.strip() for line in text.splitlines() if "Caused by" in line), text.strip().splitlines()[0])
     return InputError(f"{path}: cannot be read: {cause}")

@@ -1,0 +1,43 @@
+"""Bring Sign-MNIST from Kaggle into data/sign_mnist.
+
+make data
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from preprocessing.sign_mnist import FILES
+
+DATASET = "datamunge/sign-language-mnist"
+PAGE = f"https://www.kaggle.com/datasets/{DATASET}"
+TARGET = Path("data/sign_mnist")
+
+
+def main() -> None:
+    if all((TARGET / name).exists() for name in FILES.values()):
+        print(f"{TARGET} is there already")
+        return
+    import kagglehub
+
+    try:
+        folder = Path(kagglehub.dataset_download(DATASET))
+    except Exception as error:  # kagglehub passes on whatever its HTTP library raises
+        sys.exit(
+            f"error: Kaggle cannot be reached ({type(error).__name__}). Where there is a network, download the two CSV"
+            f" files from {PAGE} and copy them here as {TARGET}/{' and '.join(FILES.values())}"
+        )
+    TARGET.mkdir(parents=True, exist_ok=True)
+    for name in FILES.values():
+        found = next(folder.rglob(name), None)
+        if found is None:
+            sys.exit(f"error: {PAGE} has no {name} any more")
+        shutil.copy(found, TARGET / f".{name}")
+        (TARGET / f".{name}").rename(TARGET / name)
+    print(f"{TARGET}: train with make train CONFIG=conf/sign_mnist.yaml DATA={TARGET}")
+
+
+if __name__ == "__main__":
+    main()

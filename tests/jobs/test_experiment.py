@@ -1,0 +1,133 @@
+"""The command line and the experiment files."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from jobs.experiment import CnnExperiment, ForestExperiment, parse_compare, parse_experiment
+from jobs.session import ROOT
+
+
+def cnn(*arguments: str) -> CnnExperiment:
+    return parse_experiment(CnnExperiment, "", list(arguments))[0]
+
+
+@pytest.mark.parametrize("name", ["sample", "sign_mnist", "sign_mnist_baseline"])
+def test_every_experiment_of_a_network_is_valid(name: str) -> None:
+    assert cnn("--config", str(ROOT / f"conf/{name}.yaml")).training.epochs > 1
+
+
+def test_the_published_settings_are_the_baselines() -> None:
+    experiment = cnn("--config", str(ROOT / "conf/sign_mnist_baseline.yaml"))
+    training = experiment.training
+    assert (experiment.network.name, experiment.num_proc, experiment.preprocessing.validation) == ("baseline", 2, 0.1)
+    assert (training.epochs, training.batch_size, training.learning_rate) == (15, 120, 0.001)
+    assert (training.schedule, training.label_smoothing, training.augmentation.rotation) == ("constant", 0, 0)
+
+
+def test_the_forests_experiment_is_valid() -> None:
+    experiment, _ = parse_experiment(ForestExperiment, "", ["--config", str(ROOT / "conf/sign_mnist_forest.yaml")])
+    assert experiment.forest.trees == 100
+
+
+def test_an_option_outdoes_the_file_and_may_be_written_with_dashes() -> None:
+    file = str(ROOT / "conf/sign_mnist.yaml")
+    experiment = cnn("--config", file, "--num-proc", "4", "--training.batch-size=7", "--training.epochs", "3")
+    assert (experiment.num_proc, experiment.training.batch_size, experiment.training.epochs) == (4, 7, 3)
+    assert experiment.training.augmentation.rotation == 10
+
+
+def test_a_value_that_begins_with_dashes_is_left_alone() -> None:
+    assert cnn("--run=runs/a-b_c--d", "--overwrite").run == "runs/a-b_c--d"
+
+
+def test_the_resolved_experiment_names_every_field_and_is_an_experiment_again(tmp_path: Path) -> None:
+    first, text = parse_experiment(CnnExperiment, "", ["--seed", "5"])
+    assert {"data", "run", "store", "seed", "num_proc", "training", "network", "preprocessing"} <= set(
+        yaml.safe_load(text)
+    )
+    (tmp_path / "again.yaml").write_text(text)
+    assert cnn("--config", str(tmp_path / "again.yaml")) == first
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--num-proc", "0"], ["num_proc", "v>0", "0"]),
+        (["--network.name", "alexnet"], ["network.name", "alexnet", "'baseline', 'handshape'"]),
+        (["--training.epochs", "many"], ["training.epochs", "many"]),
+        (["--preprocessing.validation", "1"], ["preprocessing.validation", "v<1"]),
+        (["--max-rejected", "-1"], ["max_rejected", "v>=0"]),
+        (["--trainin.epochs", "3"], ["--trainin.epochs"]),
+        (["--config", "no/such.yaml"], ["no/such.yaml", "not exist"]),
+    ],
+)
+def test_a_wrong_field_or_value_is_refused_by_name_in_one_line(
+    arguments: list[str], said: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cnn(*arguments)
+    message = capsys.readouterr().err
+    assert caught.value.code == 2
+    assert message.startswith("error: ")
+    assert message.count("\n") == 1
+    for words in said:
+        assert words in message
+
+
+def test_an_unknown_field_in_a_file_is_refused_with_the_fields_there_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "x.yaml").write_text("training: {epoch: 3}\n")
+    with pytest.raises(SystemExit):
+        cnn("--config", str(tmp_path / "x.yaml"))
+    message = capsys.readouterr().err
+    assert "'epoch'" in message
+    assert "training.epochs" in message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([("--forest.max-depth"), "31"], "30 levels at most"),
+        ([("--forest.max-bins"), "1"], "at least 2"),
+    ],
+)
+def test_what_mllib_cannot_grow_is_refused_before_spark_starts(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parse_experiment(ForestExperiment, "", arguments)
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"), [(["runs/a"], "two or more"), (["a/x", "b/x"], "two are called x"), ([], "runs")]
+)
+def test_a_comparison_needs_two_runs_of_different_names(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parse_compare(arguments)
+    assert said in capsys.readouterr().err
+
+
+def test_help_and_print_config_load_neither_spark_nor_tensorflow() -> None:
+    script = (
+        "import sys; sys.argv = ['train_cnn.py', sys.argv[1]]\n"
+        "try:\n    import jobs.train_cnn; jobs.train_cnn.main()\n"
+        "except SystemExit: pass\n"
+        "print('loaded', [m for m in ('tensorflow', 'horovod', 'pandas') if m in sys.modules])"
+    )
+    for option, shown in (("--help", "--num-proc"), ("--print-config", "num_proc: 2")):
+        begin = time.monotonic()
+        said = subprocess.run(
+            [sys.executable, "-c", script, option], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        assert shown in said.stdout
+        assert "loaded []" in said.stdout
+        assert time.monotonic() - begin < 30

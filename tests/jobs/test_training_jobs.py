@@ -1,0 +1,232 @@
+"""The three jobs end to end, as a user runs them: spark-submit, real Spark, two real Horovod processes."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from pyspark.ml import PipelineModel
+from pyspark.ml.classification import RandomForestClassificationModel
+from pyspark.sql import SparkSession
+
+from preprocessing.schema import STILL_LETTERS
+from tests.conftest import ROWS, submit
+
+Finished = subprocess.CompletedProcess[str]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("jobs")
+
+
+@pytest.fixture(scope="module")
+def data(sample: Path, folder: Path) -> Path:
+    """The sample with one row that cannot be used."""
+    (folder / "data").mkdir()
+    for file in sample.iterdir():
+        (folder / "data" / file.name).write_bytes(file.read_bytes())
+    with (folder / "data/sign_mnist_train.csv").open("a") as file:
+        file.write("1,2,3\n")
+    return folder / "data"
+
+
+@pytest.fixture(scope="module")
+def cnn(folder: Path, data: Path) -> Finished:
+    options = ["--training.epochs", "10", "--training.batch_size", "30", "--seed", "1"]
+    return submit("jobs/train_cnn.py", "--data", data, "--run", "runs/cnn", *SAMPLE, *options, cwd=folder)
+
+
+@pytest.fixture(scope="module")
+def forest(folder: Path, data: Path) -> Finished:
+    options = ["--forest.trees", "20", "--forest.max-depth", "8", "--seed", "1"]
+    return submit("jobs/train_random_forest.py", "--data", data, "--run", "runs/forest", *options, cwd=folder)
+
+
+SAMPLE = ["--config", Path(__file__).parents[2] / "conf/sample.yaml"]
+
+
+def metrics(folder: Path, run: str) -> dict:
+    return json.loads((folder / "runs" / run / "metrics.json").read_text())
+
+
+def test_the_network_is_trained_and_says_so_line_by_line(cnn: Finished) -> None:
+    assert cnn.returncode == 0, cnn.stderr
+    lines = cnn.stdout.splitlines()
+    assert lines[1] == "rows: 2,160 train, 240 validation, 480 test, 1 set aside; 24 classes"
+    epochs = [line for line in lines if line.startswith("epoch")]
+    assert len(epochs) == 10
+    for words in ("loss", "accuracy", "validation", "images/s"):
+        assert words in epochs[0]
+    assert lines[-1] == "report runs/cnn/report.html"
+    assert cnn.stderr == ""
+
+
+def test_the_network_learns(cnn: Finished, folder: Path) -> None:
+    # 24 letters: chance is 0.04
+    assert metrics(folder, "cnn")["test"]["accuracy"] > 0.7
+
+
+def test_the_run_directory_is_whole_and_alone(cnn: Finished, folder: Path) -> None:
+    run = folder / "runs/cnn"
+    assert {path.name for path in run.iterdir()} == {
+        "classes.json", "experiment.yaml", "figures", "history.csv", "metrics.json", "model.keras", "pipeline",
+        "predictions", "rejected", "report.html", "run.json",
+    }  # fmt: skip
+    assert {path.stem for path in (run / "figures").iterdir()} == {
+        "class_distribution", "confused_pairs", "confusion_matrix", "predictions", "samples", "training_curves",
+    }  # fmt: skip
+    assert [path.name for path in (folder / "runs").iterdir() if path.name.startswith(".")] == []
+    assert list((folder / "store").iterdir()) == []
+    assert json.loads((run / "classes.json").read_text()) == list(STILL_LETTERS)
+    assert yaml.safe_load((run / "experiment.yaml").read_text())["seed"] == 1
+
+
+def test_the_metrics_hold_what_is_promised(cnn: Finished, folder: Path) -> None:
+    found = metrics(folder, "cnn")
+    assert found["rows"] == {"train": 2160, "validation": 240, "test": ROWS["test"], "rejected": 1}
+    assert found["rejected"] == {"too few fields": 1}
+    assert found["num_proc"] == 2
+    low, high = found["test"]["accuracy_interval"]
+    assert low < found["test"]["accuracy"] < high
+    assert 0 < found["test"]["macro"]["f1"] <= 1
+    assert found["train"]["images_per_second"] > 0
+    stages = found["seconds"]
+    assert stages["total"] >= stages["preprocessing"] + stages["training"] > 0
+
+
+def test_the_history_has_every_metric_of_every_epoch_and_the_kept_one_is_the_best_by_validation(
+    cnn: Finished, folder: Path
+) -> None:
+    history = pd.read_csv(folder / "runs/cnn/history.csv")
+    assert history["epoch"].tolist() == list(range(1, 11))
+    for name in ("loss", "accuracy", "precision", "recall"):
+        assert history[[name, f"val_{name}"]].notna().all(axis=None)
+    best = history["epoch"][history["val_loss"].idxmin()]
+    assert metrics(folder, "cnn")["train"]["best_epoch"] == best
+
+
+def test_rejected_rows_are_written_with_file_line_and_reason(cnn: Finished, folder: Path) -> None:
+    [file] = (folder / "runs/cnn/rejected").glob("*.csv")
+    row = pd.read_csv(file).to_dict("records")
+    assert row == [
+        {"source": "sign_mnist_train.csv", "line": 2402, "reason": "too few fields", "detail": "3, 785 expected"}
+    ]
+
+
+def test_the_saved_model_gives_the_predictions_that_were_saved(
+    cnn: Finished, folder: Path, data: Path, spark: SparkSession
+) -> None:
+    model = keras.models.load_model(folder / "runs/cnn/model.keras")
+    pixels, labels = read(data / "sign_mnist_test.csv")
+    accuracy = (model.predict(pixels, verbose=0).argmax(axis=1) == labels).mean()
+    assert accuracy == pytest.approx(metrics(folder, "cnn")["test"]["accuracy"])
+    predictions = spark.read.parquet(str(folder / "runs/cnn/predictions")).toPandas()
+    assert (predictions["label"] == predictions["prediction"]).mean() == pytest.approx(accuracy)
+    assert predictions["probabilities"].map(len).eq(24).all()
+
+
+def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    table = pd.read_csv(path, dtype=np.uint8)
+    letters = table.pop("label").map(lambda label: STILL_LETTERS.index("ABCDEFGHIJKLMNOPQRSTUVWXYZ"[label]))
+    return table.to_numpy(), letters.to_numpy()
+
+
+def shifted(pixels: np.ndarray) -> np.ndarray:
+    images = pixels.reshape(-1, 28, 28)
+    return np.pad(images, ((0, 0), (0, 1), (1, 0)), mode="edge")[:, 1:, :-1].reshape(-1, 784)
+
+
+def darkened(pixels: np.ndarray) -> np.ndarray:
+    return (pixels * 0.8).astype(np.uint8)
+
+
+def noisy(pixels: np.ndarray) -> np.ndarray:
+    noise = np.random.default_rng(0).normal(0, 4, pixels.shape)
+    return np.clip(pixels + noise, 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("change", [shifted, darkened, noisy], ids=lambda change: change.__name__)
+def test_a_changed_picture_keeps_its_letter(cnn: Finished, folder: Path, data: Path, change: object) -> None:
+    model = keras.models.load_model(folder / "runs/cnn/model.keras")
+    pixels, labels = read(data / "sign_mnist_test.csv")
+    right = model.predict(pixels, verbose=0).argmax(axis=1) == labels
+    kept = model.predict(change(pixels[right]), verbose=0).argmax(axis=1) == labels[right]
+    assert kept.mean() > 0.85
+
+
+def test_the_forest_is_grown_on_the_same_rows(forest: Finished, cnn: Finished, folder: Path) -> None:
+    assert forest.returncode == 0, forest.stderr
+    assert forest.stderr == ""
+    grown, trained = metrics(folder, "forest"), metrics(folder, "cnn")
+    assert grown["rows"] == trained["rows"]
+    assert grown["test"]["fingerprint"] == trained["test"]["fingerprint"]
+    assert grown["test"]["accuracy"] > 0.3
+    assert (folder / "runs/forest/figures/pixel_importance.png").exists()
+    assert not (folder / "runs/forest/history.csv").exists()
+
+
+def test_the_saved_forest_and_pipeline_are_spark_mls_own(forest: Finished, folder: Path, spark: SparkSession) -> None:
+    model = RandomForestClassificationModel.load(str(folder / "runs/forest/model"))
+    assert model.getNumTrees == 20
+    assert model.totalNumNodes == metrics(folder, "forest")["weights"]
+    PipelineModel.load(str(folder / "runs/forest/pipeline"))
+
+
+def test_runs_are_compared_in_one_report(cnn: Finished, forest: Finished, folder: Path) -> None:
+    done = submit("jobs/compare.py", "runs/cnn", "runs/forest", "--output", "runs/compare", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (folder / "runs/compare").iterdir()} == {"figures", "metrics.json", "report.html"}
+    comparison = metrics(folder, "compare")
+    assert set(comparison["runs"]) == {"cnn", "forest"}
+    [pair] = comparison["pairs"]
+    rows = ROWS["test"]
+    difference = metrics(folder, "cnn")["test"]["correct"] - metrics(folder, "forest")["test"]["correct"]
+    assert pair["only_first"] - pair["only_second"] == difference
+    assert 0 <= pair["only_first"] + pair["only_second"] <= rows
+    assert "exact McNemar" in (folder / "runs/compare/report.html").read_text()
+    assert "cnn is better than forest" in done.stdout
+
+
+class TestBadInput:
+    """Status not 0, one message, nothing left behind."""
+
+    def refused(self, done: Finished, *said: str) -> None:
+        assert done.returncode != 0
+        assert done.stderr.startswith("error: ")
+        assert done.stderr.count("\n") == 1
+        for words in said:
+            assert words in done.stderr
+
+    def test_a_run_name_that_exists(self, cnn: Finished, folder: Path) -> None:
+        before = (folder / "runs/cnn/metrics.json").read_bytes()
+        self.refused(submit("jobs/train_cnn.py", "--run", "runs/cnn", cwd=folder), "runs/cnn", "--overwrite")
+        assert (folder / "runs/cnn/metrics.json").read_bytes() == before
+
+    def test_more_processes_than_slots(self, tmp_path: Path) -> None:
+        self.refused(
+            submit("--master", "local[2]", "jobs/train_cnn.py", "--num-proc", "3", cwd=tmp_path), "3", "2 free"
+        )
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_folder_without_data(self, tmp_path: Path) -> None:
+        done = submit("jobs/train_random_forest.py", "--data", "nowhere", "--run", "runs/x", cwd=tmp_path)
+        self.refused(done, "nowhere: no such folder")
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_run_directory_that_is_none(self, cnn: Finished, folder: Path) -> None:
+        (folder / "runs/empty").mkdir(exist_ok=True)
+        done = submit("jobs/compare.py", "runs/cnn", "runs/empty", "--output", "runs/refused", cwd=folder)
+        self.refused(done, "runs/empty: not a run directory")
+        assert not (folder / "runs/refused").exists()
+
+    def test_a_training_that_diverges_says_what_to_change(self, data: Path, tmp_path: Path) -> None:
+        options = ["--training.learning-rate", "1e30", "--training.epochs", "1", "--network.name", "baseline"]
+        done = submit("jobs/train_cnn.py", "--data", data, "--run", "runs/x", *options, cwd=tmp_path)
+        assert done.returncode != 0
+        assert "lower --training.learning-rate" in done.stderr
+        assert not (tmp_path / "runs").exists()

@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from models.augmentation import augment
+from models.settings import Augmentation
+
+SHAPE = (28, 28, 1)
+SEED = tf.constant([3, 4], dtype=tf.int64)
+
+
+@pytest.fixture
+def pixels() -> np.ndarray:
+    """Bright squares of 8x8 in the middle of dark pictures."""
+    images = np.full((64, 28, 28), 40, dtype=np.uint8)
+    images[:, 10:18, 10:18] = 200
+    return images.reshape(64, 784)
+
+
+def changed(pixels: np.ndarray, seed: tf.Tensor = SEED, **amounts: float) -> np.ndarray:
+    return augment(tf.constant(pixels), SHAPE, Augmentation(**amounts), seed).numpy()
+
+
+def centers(pixels: np.ndarray) -> np.ndarray:
+    light = pixels.reshape(-1, 28, 28).astype(float) - 40
+    places = np.arange(28)
+    total = light.sum(axis=(1, 2))
+    return (
+        np.stack([(light.sum(axis=1) * places).sum(axis=1), (light.sum(axis=2) * places).sum(axis=1)], 1)
+        / total[:, None]
+    )
+
+
+def test_no_amounts_change_nothing(pixels: np.ndarray) -> None:
+    np.testing.assert_array_equal(changed(pixels), pixels)
+
+
+def test_the_same_seed_changes_alike_and_another_does_not(pixels: np.ndarray) -> None:
+    amounts = {"rotation": 10.0, "shift": 0.1, "brightness": 0.1}
+    np.testing.assert_array_equal(changed(pixels, **amounts), changed(pixels, **amounts))
+    assert (changed(pixels, **amounts) != changed(pixels, SEED + 1, **amounts)).any()
+
+
+def test_every_picture_of_a_batch_is_changed_differently(pixels: np.ndarray) -> None:
+    assert len(np.unique(changed(pixels, shift=0.2), axis=0)) > 55
+
+
+def test_a_shift_moves_both_ways_and_no_further_than_asked(pixels: np.ndarray) -> None:
+    moves = centers(changed(pixels, shift=0.1)) - 13.5
+    assert np.abs(moves).max() <= 2.8 + 0.1
+    assert (moves.min(axis=0) < -1.5).all()
+    assert (moves.max(axis=0) > 1.5).all()
+
+
+def test_a_rotation_keeps_the_middle_where_it_is(pixels: np.ndarray) -> None:
+    turned = changed(pixels, rotation=30)
+    np.testing.assert_allclose(centers(turned), 13.5, atol=0.15)
+    assert (turned != pixels).any(axis=1).mean() > 0.9
+
+
+def test_a_zoom_changes_the_size_both_ways(pixels: np.ndarray) -> None:
+    sizes = (changed(pixels, zoom=0.3) > 120).sum(axis=1)
+    assert sizes.min() < 50
+    assert sizes.max() > 80
+
+
+def test_brightness_moves_all_pixels_by_the_same_and_contrast_keeps_the_mean(pixels: np.ndarray) -> None:
+    brighter = changed(pixels, brightness=0.1).astype(int) - pixels
+    assert (np.ptp(brighter, axis=1) <= 1).all()
+    assert np.abs(brighter).max() <= 26
+    contrasted = changed(pixels, contrast=0.3).astype(float)
+    np.testing.assert_allclose(contrasted.mean(axis=1), pixels.mean(axis=1), atol=0.6)
+    assert np.ptp(contrasted, axis=1).min() < 150 < 170 < np.ptp(contrasted, axis=1).max()
