@@ -29,7 +29,7 @@ def main() -> None:
 
     storage, watch = Storage(spark), Stopwatch()
     run = experiment.run or default_run("cnn")
-    check_slots(spark, experiment.num_proc)
+    check_slots(spark, experiment.num_proc)  # Horovod would wait ten minutes for them
     with staged_run(storage, run, experiment.overwrite) as staged, data_folder(storage, experiment) as folder:
         with watch.stage("preprocessing"):
             prepared = read_images(spark, storage, folder, experiment)

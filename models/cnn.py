@@ -112,9 +112,8 @@ def train_network(
         seed: of the first weights, the order of the rows and the augmentation.
 
     Raises:
-        TrainingError: too few task slots, or a process failed; with what it said last.
+        TrainingError: a process failed; with the error it ended with.
     """
-    check_slots(spark, num_proc)
     keras.utils.set_random_seed(seed)
     output, errors = _LastLines(), _LastLines()
     schedule = [CosineSchedule(settings.epochs)] if settings.schedule == "cosine" else []
