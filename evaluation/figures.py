@@ -84,7 +84,7 @@ def confusion_heatmap(confusion: np.ndarray, classes: Sequence[str]) -> Figure:
         ax=axis,
         # the square root: one mistake in a hundred has to be seen beside ninety-nine hits
         norm=mpl.colors.PowerNorm(0.5, 0, 1),
-        cmap="cividis_r",
+        cmap="Blues",
         annot=np.where(confusion > 0, confusion.astype(str), ""),
         fmt="",
         annot_kws={"size": 7},

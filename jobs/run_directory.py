@@ -11,7 +11,7 @@ from pathlib import Path
 
 from evaluation.runs import METRICS_FILE, RUN_FILE, Run, RunError, read_run
 from preprocessing.errors import InputError
-from preprocessing.storage import Storage
+from preprocessing.storage import Storage, local_path
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def staged_run(storage: Storage, path: str, overwrite: bool) -> Iterator[StagedR
         yield StagedRun(staged, local)
         _publish(storage, local, staged, target)
     except BaseException:
-        _remove(storage, staged)
+        storage.delete(staged)
         for folder in made:
             _remove_empty(folder)
         raise
@@ -82,23 +82,11 @@ def _missing_folders(storage: Storage, folder: str) -> list[str]:
     return missing
 
 
-def _local(path: str) -> Path | None:
-    return Path("/" + path.removeprefix("file:").lstrip("/")) if path.startswith("file:") else None
-
-
-def _remove(storage: Storage, path: str) -> None:
-    # not through Spark where it can be avoided: after Ctrl-C its JVM has gone first
-    if local := _local(path):
-        shutil.rmtree(local, ignore_errors=True)
-    else:
-        storage.delete(path)
-
-
 def _remove_empty(path: str) -> None:
     """Object stores have no empty folders, and what another job has put there stays."""
-    if local := _local(path):
+    if path.startswith("file:"):
         with suppress(OSError):
-            local.rmdir()
+            local_path(path).rmdir()
 
 
 def _reason(error: Exception) -> str:

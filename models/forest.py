@@ -15,7 +15,9 @@ def train_forest(features: DataFrame, settings: Forest, seed: int) -> RandomFore
         settings: the forest's own.
         seed: of the rows and pixels each tree is given.
     """
-    return RandomForestClassifier(
+    # Every partition has and sends statistics of its own for every node: no more partitions than cores.
+    features = features.coalesce(features.sparkSession.sparkContext.defaultParallelism).persist()
+    classifier = RandomForestClassifier(
         featuresCol="features",
         labelCol="label_index",
         # int(): Spark ML takes no subclass of it
@@ -29,7 +31,11 @@ def train_forest(features: DataFrame, settings: Forest, seed: int) -> RandomFore
         # passes, and two tasks of 2 GB do not fit into an executor of 4 GB.
         maxMemoryInMB=640,
         cacheNodeIds=True,
-    ).fit(features)
+    )
+    try:
+        return classifier.fit(features)
+    finally:
+        features.unpersist()
 
 
 def pixel_importance(forest: RandomForestClassificationModel, shape: tuple[int, int, int]) -> np.ndarray:

@@ -66,14 +66,14 @@ class Forest:
     Args:
         trees: how many.
         max_depth: splits from root to leaf, 30 at most.
-        max_bins: thresholds tried for a pixel.
+        max_bins: thresholds tried for a pixel; statistics, and so time, grow with them.
         min_instances_per_node: training rows a leaf has at least.
         feature_subset: how many pixels a split may choose from: sqrt, log2, onethird, all or auto.
     """
 
     trees: PositiveInt = 100
     max_depth: PositiveInt = 20
-    max_bins: PositiveInt = 32
+    max_bins: PositiveInt = 16
     min_instances_per_node: PositiveInt = 1
     feature_subset: Literal["auto", "all", "sqrt", "log2", "onethird"] = "auto"
 

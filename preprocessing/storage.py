@@ -1,6 +1,7 @@
 """Files wherever Spark reads and writes them, ``file:``, ``hdfs:``, ``s3:`` or ``dbfs:``, by Hadoop's FileSystem."""
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,6 @@ class Storage:
         # Hadoop writes file:/x, which fsspec, and so Petastorm, takes for a relative path
         return re.sub("^file:/(?!/)", "file:///", uri)
 
-    def local(self, path: str) -> Path | None:
-        """The path as one of this machine's own file system, or None where it lies on another."""
-        system, java_path = self._open(path)
-        uri = system.makeQualified(java_path).toUri()
-        return Path(uri.getPath()) if uri.getScheme() == "file" else None
-
     def exists(self, path: str) -> bool:
         system, java_path = self._open(path)
         return bool(system.exists(java_path))
@@ -48,8 +43,13 @@ class Storage:
             raise OSError(f"{path}: cannot be made a folder")
 
     def delete(self, path: str) -> None:
-        system, java_path = self._open(path)
-        system.delete(java_path, True)
+        """Take away a file or folder; none there is no error. ``path`` is absolute."""
+        if path.startswith("file:"):
+            # not through Spark: after Ctrl-C its JVM has gone first
+            shutil.rmtree(local_path(path), ignore_errors=True)
+        else:
+            system, java_path = self._open(path)
+            system.delete(java_path, True)
 
     def rename(self, path: str, new: str) -> None:
         system, java_path = self._open(path)
@@ -71,3 +71,8 @@ class Storage:
         """Bytes of a file, or of all files in a folder."""
         system, java_path = self._open(path)
         return int(system.getContentSummary(java_path).getLength())
+
+
+def local_path(uri: str) -> Path:
+    """The path of a ``file:`` URI."""
+    return Path("/" + uri.removeprefix("file:").lstrip("/"))

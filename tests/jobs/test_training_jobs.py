@@ -1,6 +1,8 @@
 """The three jobs end to end, as a user runs them: spark-submit, real Spark, two real Horovod processes."""
 
 import json
+import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from pyspark.ml.classification import RandomForestClassificationModel
 from pyspark.sql import SparkSession
 
 from preprocessing.schema import STILL_LETTERS
-from tests.conftest import ROWS, submit
+from tests.conftest import ROOT, ROWS, submit
 
 Finished = subprocess.CompletedProcess[str]
 
@@ -47,7 +49,7 @@ def forest(folder: Path, data: Path) -> Finished:
     return submit("jobs/train_random_forest.py", "--data", data, "--run", "runs/forest", *options, cwd=folder)
 
 
-SAMPLE = ["--config", Path(__file__).parents[2] / "conf/sample.yaml"]
+SAMPLE = ["--config", ROOT / "conf/sample.yaml"]
 
 
 def metrics(folder: Path, run: str) -> dict:
@@ -190,6 +192,24 @@ def test_runs_are_compared_in_one_report(cnn: Finished, forest: Finished, folder
     assert 0 <= pair["only_first"] + pair["only_second"] <= rows
     assert "exact McNemar" in (folder / "runs/compare/report.html").read_text()
     assert "cnn is better than forest" in done.stdout
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_an_interrupted_training_leaves_nothing(sent: signal.Signals, data: Path, tmp_path: Path) -> None:
+    command = [ROOT / ".venv/bin/spark-submit", ROOT / "jobs/train_cnn.py", "--data", data, "--training.epochs", "500"]
+    process = subprocess.Popen(
+        [*map(str, command), "--run", "runs/x"],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert any(line.startswith("epoch") for line in process.stdout)
+    assert list((tmp_path / "store").iterdir()) != []
+    os.killpg(process.pid, sent)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "interrupted" in said
+    assert not (tmp_path / "runs").exists()
+    assert list((tmp_path / "store").iterdir()) == []
 
 
 class TestBadInput:
