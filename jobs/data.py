@@ -32,6 +32,7 @@ def data_folder(storage: Storage, experiment: Experiment) -> Iterator[str]:
             yield folder
         finally:
             storage.delete(folder)
+            storage.delete_empty(folder.rsplit("/", 1)[0])
 
 
 def source_name(experiment: Experiment) -> str:

@@ -6,10 +6,10 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from models.prediction import count_confusions
 from preprocessing.prepare import PreparedImages
 from preprocessing.schema import TEST, TRAIN, VALIDATION
 
-VERSIONS = ("pyspark", "horovod", "tensorflow-cpu", "keras", "petastorm", "pyarrow", "numpy", "pandas")
+VERSIONS = ("pyspark", "horovod", "tensorflow-cpu", "tensorflow", "keras", "petastorm", "pyarrow", "numpy", "pandas")
 # Of fixed size, however many rows there are.
 SAMPLES_A_CLASS, SHOWN_PAIRS, MISTAKES_A_PAIR, SHOWN_PREDICTIONS = 6, 8, 3, 48
 
@@ -108,9 +108,33 @@ def write_outcome(
         figures.save_figures(charts, staged.local / "figures", source)
         prepared.rejected.coalesce(1).write.csv(f"{staged.uri}/rejected", header=True)
         prepared.pipeline.write().save(f"{staged.uri}/pipeline")
+    finished = Run(run, _about(model), _metrics(prepared, model, confusion, source, synthetic, watch))
+    write_json(staged.local / RUN_FILE, finished.about)
+    write_json(staged.local / METRICS_FILE, finished.metrics)
+    (staged.local / "classes.json").write_text(json.dumps(prepared.classes) + "\n")
+    (staged.local / "experiment.yaml").write_text(experiment)
+    if model.history is not None:
+        model.history.to_csv(staged.local / "history.csv", index=False)
+    write_run_report(staged.local / "report.html", finished, pairs, model.history, staged.local / "figures", experiment)
+    return finished
+
+
+def say_outcome(run: Run) -> None:
+    test = run.metrics["test"]
+    low, high = test["accuracy_interval"]
+    print(
+        f"test accuracy {test['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f}),"
+        f" macro F1 {test['macro']['f1']:.4f}, {run.metrics['source']}\nreport {run.path}/report.html",
+        flush=True,
+    )
+
+
+def _metrics(
+    prepared: PreparedImages, model: TrainedModel, confusion: np.ndarray, source: str, synthetic: bool, watch: Stopwatch
+) -> dict[str, Any]:
     rows = {split: prepared.rows(split) for split in (TRAIN, VALIDATION, TEST)}
     watch.seconds["total"] = time.monotonic() - STARTED
-    metrics = {
+    return {
         "model": model.name,
         "source": source,
         "synthetic": synthetic,
@@ -129,32 +153,16 @@ def write_outcome(
             "confusion": confusion.tolist(),
         },
     }
-    about = {
+
+
+def _about(model: TrainedModel) -> dict[str, Any]:
+    return {
         "version": VERSION,
         "job": model.job,
         "created": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "git_commit": _git_commit(),
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in VERSIONS},
+        "versions": {"python": platform.python_version()} | dict(_versions()),
     }
-    write_json(staged.local / RUN_FILE, about)
-    write_json(staged.local / METRICS_FILE, metrics)
-    (staged.local / "classes.json").write_text(json.dumps(prepared.classes) + "\n")
-    (staged.local / "experiment.yaml").write_text(experiment)
-    if model.history is not None:
-        model.history.to_csv(staged.local / "history.csv", index=False)
-    finished = Run(run, about, metrics)
-    write_run_report(staged.local / "report.html", finished, pairs, model.history, staged.local / "figures", experiment)
-    return finished
-
-
-def say_outcome(run: Run) -> None:
-    test = run.metrics["test"]
-    low, high = test["accuracy_interval"]
-    print(
-        f"test accuracy {test['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f}),"
-        f" macro F1 {test['macro']['f1']:.4f}, {run.metrics['source']}\nreport {run.path}/report.html",
-        flush=True,
-    )
 
 
 def _charts(
@@ -216,6 +224,12 @@ def _predicted(
 
 def _pixels(pixels: bytes, shape: tuple[int, int, int]) -> np.ndarray:
     return np.frombuffer(pixels, dtype=np.uint8).reshape(shape)
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    for name in VERSIONS:
+        with suppress(PackageNotFoundError):  # TensorFlow goes by another name where it has GPUs
+            yield name, version(name)
 
 
 def _git_commit() -> str | None:

@@ -4,14 +4,14 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from evaluation.runs import METRICS_FILE, RUN_FILE, Run, RunError, read_run
 from preprocessing.errors import InputError
-from preprocessing.storage import Storage, local_path
+from preprocessing.storage import Storage
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def staged_run(storage: Storage, path: str, overwrite: bool) -> Iterator[StagedR
     except BaseException:
         storage.delete(staged)
         for folder in made:
-            _remove_empty(folder)
+            storage.delete_empty(folder)
         raise
     finally:
         shutil.rmtree(local, ignore_errors=True)
@@ -80,13 +80,6 @@ def _missing_folders(storage: Storage, folder: str) -> list[str]:
         missing.append(folder)
         folder = folder.rsplit("/", 1)[0]
     return missing
-
-
-def _remove_empty(path: str) -> None:
-    """Object stores have no empty folders, and what another job has put there stays."""
-    if path.startswith("file:"):
-        with suppress(OSError):
-            local_path(path).rmdir()
 
 
 def _reason(error: Exception) -> str:

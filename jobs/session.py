@@ -6,6 +6,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 import warnings
 import zipfile
@@ -14,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from py4j.protocol import Py4JError
 from pyspark.sql import SparkSession
 
 STARTED = time.monotonic()
@@ -66,6 +68,12 @@ def _zip_packages(folder: Path) -> Path:
     return path
 
 
+def _report_thread(failed: threading.ExceptHookArgs) -> None:
+    """Keep quiet of the thread in which Horovod waits for Spark: it fails with the job, which says why itself."""
+    if not issubclass(failed.exc_type, Py4JError):
+        threading.__excepthook__(failed)
+
+
 def run_job(job: Callable[[], None]) -> NoReturn:
     """Run a job's ``main`` and end the process: status 0, or 1 with one message where the input or cluster is at fault.
 
@@ -79,6 +87,7 @@ def run_job(job: Callable[[], None]) -> NoReturn:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, stop)
+    threading.excepthook = _report_thread
     try:
         job()
     except (InputError, RunError, TrainingError) as error:

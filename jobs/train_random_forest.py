@@ -31,7 +31,7 @@ def main() -> None:
     with staged_run(storage, run, experiment.overwrite) as staged, data_folder(storage, experiment) as folder:
         with watch.stage("preprocessing"):
             prepared = read_images(spark, storage, folder, experiment)
-            features = prepared.pipeline.transform(prepared.split(TRAIN)).select("features", "label_index")
+            features = prepared.pipeline.transform(prepared.split(TRAIN)).select("id", "features", "label_index")
         print(f"growing {experiment.forest.trees} trees, {experiment.forest.max_depth} deep at most", flush=True)
         with watch.stage("training"):
             forest = train_forest(features, experiment.forest, experiment.seed)

@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+import cloudpickle
 import keras
 import pandas as pd
 from horovod.spark.common.backend import SparkBackend
@@ -17,6 +18,7 @@ from horovod.spark.keras import KerasEstimator
 from horovod.tensorflow.keras.callbacks import BestModelCheckpoint
 from pyspark.sql import SparkSession
 
+import models
 from models.callbacks import CosineSchedule, EpochReport
 from models.data_module import data_module
 from models.errors import TrainingError
@@ -25,6 +27,10 @@ from models.progress import Epoch, epoch_listener
 from models.settings import Augmentation, Training
 from models.store import LABEL, PIXELS
 from preprocessing.schema import VALIDATION
+
+# Horovod starts processes of its own, which do not look where Spark puts a job's packages: what they need of this
+# package goes to them with the training.
+cloudpickle.register_pickle_by_value(models)
 
 # The first executors of a cluster may take this long to report for work.
 SLOT_PATIENCE_SECONDS = 20

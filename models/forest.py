@@ -11,12 +11,14 @@ def train_forest(features: DataFrame, settings: Forest, seed: int) -> RandomFore
     """Grow the forest.
 
     Args:
-        features: the columns ``features`` and ``label_index`` of the training rows.
+        features: the columns ``id``, ``features`` and ``label_index`` of the training rows.
         settings: the forest's own.
-        seed: of the rows and pixels each tree is given.
+        seed: of the rows and pixels each tree is given; on as many cores, the same seed grows the same forest.
     """
-    # Every partition has and sends statistics of its own for every node: no more partitions than cores.
-    features = features.coalesce(features.sparkSession.sparkContext.defaultParallelism).persist()
+    # Every partition has and sends statistics of its own for every node: no more partitions than cores. In one order:
+    # which rows a tree is given follows from a row's place in its partition.
+    partitions = features.sparkSession.sparkContext.defaultParallelism
+    features = features.repartition(partitions, "id").sortWithinPartitions("id").persist()
     classifier = RandomForestClassifier(
         featuresCol="features",
         labelCol="label_index",

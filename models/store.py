@@ -59,3 +59,4 @@ def training_store(features: DataFrame, storage: Storage, folder: str, num_proc:
         yield kind(path, train_path=paths[TRAIN], val_path=paths[VALIDATION], save_runs=False)
     finally:
         storage.delete(path)
+        storage.delete_empty(path.rsplit("/", 1)[0])

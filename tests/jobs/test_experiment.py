@@ -31,7 +31,7 @@ def test_the_published_settings_are_the_baselines() -> None:
 
 def test_the_forests_experiment_is_valid() -> None:
     experiment, _ = parse_experiment(ForestExperiment, "", ["--config", str(ROOT / "conf/sign_mnist_forest.yaml")])
-    assert experiment.forest.trees == 100
+    assert experiment.forest.trees > 1
 
 
 def test_an_option_outdoes_the_file_and_may_be_written_with_dashes() -> None:
