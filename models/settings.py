@@ -73,7 +73,7 @@ class Forest:
 
     trees: PositiveInt = 100
     max_depth: PositiveInt = 20
-    max_bins: PositiveInt = 16
+    max_bins: PositiveInt = 32
     min_instances_per_node: PositiveInt = 1
     feature_subset: Literal["auto", "all", "sqrt", "log2", "onethird"] = "auto"
 
