@@ -1,10 +1,12 @@
 import itertools
 
+import horovod.tensorflow.keras as hvd
 import keras
 import numpy as np
 import pytest
 
-from models.callbacks import CosineSchedule
+from models.callbacks import CosineSchedule, EpochReport
+from models.cnn import _LastLines
 
 
 class _Rates(keras.callbacks.Callback):
@@ -37,3 +39,22 @@ def test_a_single_epoch_only_falls() -> None:
     seen = rates(epochs=1, steps=10)
     assert seen[0] == pytest.approx(0.5)
     assert seen[5] == pytest.approx(0.25)
+
+
+def test_a_loss_that_is_no_number_ends_the_training_with_what_to_change() -> None:
+    hvd.init()
+    model = keras.Sequential([keras.layers.Dense(1, input_shape=(1,))])
+    model.compile(keras.optimizers.SGD(1e30), "mse")
+    report = EpochReport(rows=8, driver=("127.0.0.1", 9, b"nobody listens"))
+    with pytest.raises(FloatingPointError, match=r"the loss of epoch 1 is (nan|inf): lower --training.learning-rate"):
+        model.fit(np.ones((8, 1)), np.ones(8), 1, verbose=0, callbacks=[report])
+
+
+def test_of_what_a_failed_process_prints_its_error_is_shown() -> None:
+    said = _LastLines()
+    said.write("[0]<stderr>:Traceback (most recent call last):\n[0]<stderr>:  File x\n[0]<std")
+    said.write("err>:FloatingPointError: the loss is nan\n[1]<stderr>:some warning\n")
+    assert said.failure() == "FloatingPointError: the loss is nan"
+    other = _LastLines()
+    other.write("[0]<stderr>:Killed\n")
+    assert other.failure() == "Killed"
