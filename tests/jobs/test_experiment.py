@@ -121,7 +121,7 @@ def test_help_and_print_config_load_neither_spark_nor_tensorflow() -> None:
         "import sys; sys.argv = ['train_cnn.py', sys.argv[1]]\n"
         "try:\n    import jobs.train_cnn; jobs.train_cnn.main()\n"
         "except SystemExit: pass\n"
-        "print('loaded', [m for m in ('tensorflow', 'horovod', 'pandas') if m in sys.modules])"
+        "print('loaded', [m for m in ('tensorflow', 'horovod', 'pandas', 'pyspark') if m in sys.modules])"
     )
     for option, shown in (("--help", "--num-proc"), ("--print-config", "num_proc: 2")):
         begin = time.monotonic()
