@@ -72,8 +72,11 @@ def prepare_images(
     Raises:
         InputError: a file or a row is at fault, or too many rows are; a class cannot be validated or was not trained.
     """
-    marked = mark_duplicates(read_sign_mnist(spark, storage, folder)).persist()
+    rows, texts = read_sign_mnist(spark, storage, folder)
+    marked = mark_duplicates(rows).persist()
     rejections = count_rejections(marked)
+    for text in texts:
+        text.unpersist()
     rejected = rejected_rows(marked)
     check_share(rejections, rejected, max_rejected)
     images = split_validation(image_table(marked), validation, seed).persist()

@@ -47,12 +47,13 @@ def find_files(storage: Storage, folder: str) -> dict[str, str]:
     return paths
 
 
-def read_sign_mnist(spark: SparkSession, storage: Storage, folder: str) -> DataFrame:
+def read_sign_mnist(spark: SparkSession, storage: Storage, folder: str) -> tuple[DataFrame, list[DataFrame]]:
     """Read both files.
 
     Returns:
         The columns of ``PARSED`` with ``source`` (the file's name) and ``split``; ``reason`` and ``detail`` are null
-        where the line can be used, ``label`` and ``pixels`` where it cannot.
+        where the line can be used, ``label`` and ``pixels`` where it cannot. And the kept text of the files, to be let
+        go once the rows are computed: it is four times as large as they are.
 
     Raises:
         InputError: a file is missing, empty, cannot be unpacked, or has a header that is not Sign-MNIST's.
@@ -60,8 +61,9 @@ def read_sign_mnist(spark: SparkSession, storage: Storage, folder: str) -> DataF
     paths = find_files(storage, folder)
     for path in paths.values():
         _check_header(spark, path)
-    train, test = (_read_file(spark, path).withColumn("split", F.lit(split)) for split, path in paths.items())
-    return train.unionByName(test)
+    (train, train_text), (test, test_text) = (_read_file(spark, path) for path in (paths[TRAIN], paths[TEST]))
+    rows = train.withColumn("split", F.lit(TRAIN)).unionByName(test.withColumn("split", F.lit(TEST)))
+    return rows, [train_text, test_text]
 
 
 def _check_header(spark: SparkSession, path: str) -> None:
@@ -77,7 +79,7 @@ def _check_header(spark: SparkSession, path: str) -> None:
         raise InputError(f"{path}:1: the header is {shown!r}, not Sign-MNIST's 'label,pixel1,…,pixel784'")
 
 
-def _read_file(spark: SparkSession, path: str) -> DataFrame:
+def _read_file(spark: SparkSession, path: str) -> tuple[DataFrame, DataFrame]:
     lines = spark.read.text(path).select(F.monotonically_increasing_id().alias("position"), "value")
     # kept: the partitions that are counted have to be the ones that are numbered, and a .gz is unpacked once
     lines = lines.persist()
@@ -94,12 +96,13 @@ def _read_file(spark: SparkSession, path: str) -> DataFrame:
         total += counts.get(index, 0)
     row = F.col("position").bitwiseAND((1 << _ROW_BITS) - 1)
     offset = F.element_at(F.lit(offsets), partition + 1)
-    return (
+    rows = (
         lines.select((row + offset + 1).alias("line"), "value")
         .where((F.col("line") > 1) & (F.trim("value") != ""))
         .mapInPandas(_parse_batches, PARSED)
         .withColumn("source", F.lit(path.rsplit("/", 1)[-1]))
     )
+    return rows, lines
 
 
 def _parse_batches(batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
