@@ -19,7 +19,7 @@ def _environment() -> jinja2.Environment:
         loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= {"percent": _percent, "count": _count, "duration": _duration, "size": _size, "p": _p_value}
+    environment.filters |= {"percent": _percent, "count": _count, "duration": _duration, "size": _size, "p": p_value}
     return environment
 
 
@@ -80,5 +80,6 @@ def _size(count: float) -> str:
     return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
 
 
-def _p_value(p: float) -> str:
+def p_value(p: float) -> str:
+    """As it stands after the letter p."""
     return "< 0.0001" if p < 0.0001 else f"= {p:.4f}"

@@ -20,7 +20,7 @@ def main() -> None:
 
     from evaluation.comparison import Disagreement, compare, recall_table
     from evaluation.figures import accuracy_intervals, class_differences, save_figures
-    from evaluation.report import write_comparison_report
+    from evaluation.report import p_value, write_comparison_report
     from evaluation.runs import METRICS_FILE, check_comparable, write_json
     from jobs.run_directory import open_runs, staged_run
     from models.prediction import count_disagreements
@@ -46,7 +46,9 @@ def main() -> None:
         low, high = run.metrics["test"]["accuracy_interval"]
         print(f"{run.name}: test accuracy {run.metrics['test']['accuracy']:.4f} ({low:.4f} to {high:.4f})")
     for pair in comparison["pairs"]:
-        print(f"{pair['verdict']}: {pair['only_first']:,} against {pair['only_second']:,}, p = {pair['p_value']:.3g}")
+        print(
+            f"{pair['verdict']}: {pair['only_first']:,} against {pair['only_second']:,}, p {p_value(pair['p_value'])}"
+        )
     print(f"report {arguments.output}/report.html", flush=True)
 
 
