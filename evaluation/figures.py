@@ -190,9 +190,8 @@ def class_differences(recalls: pd.DataFrame) -> Figure:
     places = np.arange(len(recalls))
     axis.hlines(places, recalls.min(axis=1), recalls.max(axis=1), color="0.75", lw=2, zorder=1)
     for index, name in enumerate(recalls.columns):
-        axis.scatter(
-            recalls[name], places, marker=markers[index % 8], color=colors[index % 10], label=name, zorder=2 + index
-        )
+        lane = places + 0.16 * (index - (recalls.shape[1] - 1) / 2)  # equal recalls side by side, not one on another
+        axis.scatter(recalls[name], lane, marker=markers[index % 8], color=colors[index % 10], label=name, zorder=2)
     axis.set(yticks=places, yticklabels=recalls.index, xlabel="recall", title="Where the runs differ most, by class")
     axis.invert_yaxis()
     figure.legend(loc="outside lower center", ncols=min(4, recalls.shape[1]), frameon=False)

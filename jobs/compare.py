@@ -46,9 +46,8 @@ def main() -> None:
         low, high = run.metrics["test"]["accuracy_interval"]
         print(f"{run.name}: test accuracy {run.metrics['test']['accuracy']:.4f} ({low:.4f} to {high:.4f})")
     for pair in comparison["pairs"]:
-        print(
-            f"{pair['verdict']}: {pair['only_first']:,} against {pair['only_second']:,}, p {p_value(pair['p_value'])}"
-        )
+        counts = f"{pair['only_first']:,} against {pair['only_second']:,}"
+        print(f"{pair['verdict']}: {counts}, p {p_value(pair['p_value'])}")
     print(f"report {arguments.output}/report.html", flush=True)
 
 
