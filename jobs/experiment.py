@@ -65,6 +65,10 @@ class ForestExperiment(Experiment):
 class _Parser(ArgumentParser):
     """Options shown with dashes, errors in one message without the usage before it."""
 
+    def __init__(self, **settings: Any) -> None:
+        # an abbreviation that works today is another field's name, or a slip, tomorrow
+        super().__init__(allow_abbrev=False, **settings)
+
     def format_help(self, *arguments: Any) -> str:
         return re.sub(r"--[\w.]+", lambda option: option[0].replace("_", "-"), super().format_help(*arguments))
 

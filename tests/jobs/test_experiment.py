@@ -63,6 +63,7 @@ def test_the_resolved_experiment_names_every_field_and_is_an_experiment_again(tm
         (["--preprocessing.validation", "1"], ["preprocessing.validation", "v<1"]),
         (["--max-rejected", "-1"], ["max_rejected", "v>=0"]),
         (["--trainin.epochs", "3"], ["--trainin.epochs"]),
+        (["--training.epoch", "3"], ["--training.epoch"]),
         (["--config", "no/such.yaml"], ["no/such.yaml", "not exist"]),
     ],
 )
