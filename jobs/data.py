@@ -16,13 +16,13 @@ from preprocessing.storage import Storage
 
 
 @contextmanager
-def data_folder(storage: Storage, experiment: Experiment) -> Iterator[str]:
-    """The folder of the CSV files. The synthetic sample lies in the store, where every executor sees it, for the time
+def data_folder(storage: Storage, experiment: Experiment, store: str) -> Iterator[str]:
+    """The folder of the CSV files. The synthetic sample lies in ``store``, where every executor sees it, for the time
     of the job."""
     if experiment.data is not None:
-        yield experiment.data.rstrip("/")
+        yield storage.absolute(experiment.data.rstrip("/"))
         return
-    folder = storage.absolute(f"{experiment.store}/synthetic-{uuid.uuid4().hex}")
+    folder = storage.absolute(f"{store}/synthetic-{uuid.uuid4().hex}")
     with tempfile.TemporaryDirectory() as local:
         synthetic.write_sample(Path(local))
         storage.make_folder(folder)

@@ -42,11 +42,15 @@ class CnnExperiment(Experiment):
 
     Args:
         num_proc: Horovod processes, each a Spark task; all of them run at the same time.
+        max_restarts: how often the training goes on by itself after the loss of a process or host.
+        resume: go on with the unfinished training of this run, whose driver was lost; there is none: begin.
         network: which network.
         training: how it is trained.
     """
 
     num_proc: PositiveInt = 2
+    max_restarts: NonNegativeInt = 3
+    resume: bool = False
     network: Network = field(default_factory=Network)
     training: Training = field(default_factory=Training)
 
@@ -93,14 +97,22 @@ def parse_experiment(kind: type[E], description: str, arguments: list[str] | Non
     """
     parser = _Parser(prog=f"spark-submit jobs/{sys.argv[0].rsplit('/', 1)[-1]}", description=description)
     parser.add_argument("--config", action="config", help="an experiment's file, such as conf/sign_mnist.yaml")
-    parser.add_class_arguments(kind, skip={"overwrite"})
-    parser.add_argument("--overwrite", action="store_true", help="replace a run directory that is there")
+    flags = {"overwrite": "replace a run directory that is there, and begin anew what has not finished"}
+    if issubclass(kind, CnnExperiment):
+        flags["resume"] = "go on with this run's unfinished training, if there is one"
+    parser.add_class_arguments(kind, skip=set(flags))
+    for flag, text in flags.items():
+        parser.add_argument(f"--{flag}", action="store_true", help=text)
     parsed: Namespace = parser.parse_args(with_underscores(sys.argv[1:] if arguments is None else arguments))
     del parsed.config
     try:
         experiment: Any = kind(**parser.instantiate_classes(parsed).as_flat().__dict__)
     except ValueError as error:
         parser.error(str(error))
+    if getattr(experiment, "resume", False) and experiment.run is None:
+        parser.error("--resume needs the --run that has not finished")
+    for flag in flags:  # of this call, not of the experiment
+        parsed[flag] = False
     return experiment, parser.dump(parsed, skip_unset=False)
 
 

@@ -1,13 +1,14 @@
 """What a trained model leaves: predictions, metrics, figures and the report, in its run directory."""
 
 import json
+import os
 import platform
 import shutil
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,8 +16,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pyspark.sql import DataFrame, Window
-from pyspark.sql import functions as F
+from pyspark.sql import DataFrame
 
 from evaluation import figures
 from evaluation.figures import Picture
@@ -25,8 +25,8 @@ from evaluation.report import write_run_report
 from evaluation.runs import METRICS_FILE, RUN_FILE, VERSION, Run, write_json
 from jobs.run_directory import StagedRun
 from jobs.session import ROOT, STARTED
-from models.prediction import count_confusions
-from preprocessing.prepare import PreparedImages
+from models.prediction import count_confusions, mistakes_of_pairs, striking_predictions
+from preprocessing.prepare import PreparedImages, to_array
 from preprocessing.schema import TEST, TRAIN, VALIDATION
 
 VERSIONS = ("pyspark", "horovod", "tensorflow-cpu", "tensorflow", "keras", "petastorm", "pyarrow", "numpy", "pandas")
@@ -60,6 +60,7 @@ class TrainedModel:
         num_proc: processes or task slots that trained it.
         history: a row an epoch.
         importance: by pixel, shape ``(height, width)``.
+        losses: of processes, hosts or the driver, see :class:`models.cnn.TrainedNetwork`.
     """
 
     job: str
@@ -71,6 +72,7 @@ class TrainedModel:
     num_proc: int
     history: pd.DataFrame | None = None
     importance: np.ndarray | None = None
+    losses: list[dict[str, Any]] = field(default_factory=list)
 
 
 def write_outcome(
@@ -103,6 +105,11 @@ def write_outcome(
     predictions = predictions.sparkSession.read.parquet(f"{staged.uri}/predictions")
     with watch.stage("evaluation"):
         confusion = count_confusions(predictions, prepared.classes)
+        if confusion.sum() != prepared.rows(TEST):
+            raise OSError(
+                f"{staged.uri}/predictions: {confusion.sum()} of {prepared.rows(TEST)} predictions are there:"
+                " not every host sees the folder that the driver sees"
+            )
         pairs = confused_pairs(confusion, prepared.classes)
         charts = _charts(prepared, model, predictions, confusion, pairs)
         figures.save_figures(charts, staged.local / "figures", source)
@@ -146,6 +153,8 @@ def _metrics(
         "rejected": prepared.rejections.reasons,
         "seconds": watch.seconds,
         "train": model.train,
+        "restarts": len(model.losses),
+        "losses": model.losses,
         "test": summarise(confusion, prepared.classes)
         | {
             "images_per_second": rows[TEST] / watch.seconds["prediction"],
@@ -168,9 +177,12 @@ def _about(model: TrainedModel) -> dict[str, Any]:
 def _charts(
     prepared: PreparedImages, model: TrainedModel, predictions: DataFrame, confusion: np.ndarray, pairs: pd.DataFrame
 ) -> dict[str, Any]:
-    samples = _samples(prepared)
+    samples = prepared.samples(SAMPLES_A_CLASS)
     shown = pairs.head(SHOWN_PAIRS)
-    pictures, mistakes = _predicted(prepared, predictions, shown)
+    test = prepared.split(TEST)
+    pictures = _pictures(striking_predictions(predictions, test, SHOWN_PREDICTIONS), prepared.shape)
+    names = list(zip(shown["label"], shown["prediction"], strict=True))
+    mistakes = _pictures(mistakes_of_pairs(predictions, test, names, MISTAKES_A_PAIR), prepared.shape)
     charts = {
         "confusion_matrix": figures.confusion_heatmap(confusion, prepared.classes),
         "class_distribution": figures.class_distribution(prepared.counts),
@@ -189,41 +201,11 @@ def _charts(
     return charts
 
 
-def _samples(prepared: PreparedImages) -> dict[str, list[np.ndarray]]:
-    """The same few training pictures of every class, in every run."""
-    place = F.row_number().over(Window.partitionBy("label").orderBy("id"))
-    rows = prepared.split(TRAIN).withColumn("place", place).where(F.col("place") <= SAMPLES_A_CLASS)
-    samples: dict[str, list[np.ndarray]] = {name: [] for name in prepared.classes}
-    for row in rows.orderBy("label", "place").select("label", "pixels").collect():
-        samples[row["label"]].append(_pixels(row["pixels"], prepared.shape))
-    return samples
-
-
-def _predicted(
-    prepared: PreparedImages, predictions: DataFrame, pairs: pd.DataFrame
-) -> tuple[list[Picture], list[Picture]]:
-    """Predictions to show, the most certain mistakes first, and some mistakes of each of the pairs."""
-    answers = predictions.select("id", "label", "prediction", F.array_max("probabilities").alias("probability"))
-    wrong = F.col("label") != F.col("prediction")
-    few = answers.orderBy(wrong.desc(), F.when(wrong, -F.col("probability")), "id").limit(SHOWN_PREDICTIONS)
-    place = F.row_number().over(Window.partitionBy("label", "prediction").orderBy("id"))
-    named = F.concat_ws(">", "label", "prediction").isin([f"{p.label}>{p.prediction}" for p in pairs.itertuples()])
-    paired = answers.where(wrong & named).withColumn("place", place).where(F.col("place") <= MISTAKES_A_PAIR)
-    test = prepared.split(TEST).select("id", "pixels")
-
-    def pictures(chosen: DataFrame) -> list[Picture]:
-        rows = test.join(F.broadcast(chosen), "id", how="inner")
-        table = rows.select("id", "pixels", "label", "prediction", "probability").collect()
-        return [
-            Picture(_pixels(row["pixels"], prepared.shape), row["label"], row["prediction"], row["probability"])
-            for row in sorted(table, key=lambda r: (r["label"] == r["prediction"], -r["probability"], r["id"]))
-        ]
-
-    return pictures(few), pictures(paired.drop("place"))
-
-
-def _pixels(pixels: bytes, shape: tuple[int, int, int]) -> np.ndarray:
-    return np.frombuffer(pixels, dtype=np.uint8).reshape(shape)
+def _pictures(predicted: DataFrame, shape: tuple[int, int, int]) -> list[Picture]:
+    return [
+        Picture(to_array(row["pixels"], shape), row["label"], row["prediction"], row["probability"])
+        for row in predicted.collect()
+    ]
 
 
 def _versions() -> Iterator[tuple[str, str]]:
@@ -233,6 +215,8 @@ def _versions() -> Iterator[tuple[str, str]]:
 
 
 def _git_commit() -> str | None:
+    if os.environ.get("HANDSHAPE_COMMIT"):
+        return os.environ["HANDSHAPE_COMMIT"]  # of an image, which has no .git
     git = shutil.which("git")
     if git is None or not Path(ROOT / ".git").exists():
         return None

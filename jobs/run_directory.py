@@ -11,7 +11,7 @@ from pathlib import Path
 
 from evaluation.runs import METRICS_FILE, RUN_FILE, Run, RunError, read_run
 from preprocessing.errors import InputError
-from preprocessing.storage import Storage
+from preprocessing.storage import Storage, reason
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,11 @@ def staged_run(storage: Storage, path: str, overwrite: bool) -> Iterator[StagedR
     if storage.exists(target) and not overwrite:
         raise InputError(f"{path}: there is a run already; give another --run, or --overwrite to replace it")
     staged = f"{parent}/.{name}.{uuid.uuid4().hex}"
-    made = _missing_folders(storage, parent)
+    made = storage.missing_folders(parent)
     try:
         storage.make_folder(staged)
     except Exception as error:
-        raise InputError(f"{path}: {parent} cannot be written: {_reason(error)}") from error
+        raise InputError(f"{path}: {parent} cannot be written: {reason(error)}") from error
     local = Path(tempfile.mkdtemp())
     try:
         yield StagedRun(staged, local)
@@ -67,24 +67,28 @@ def _publish(storage: Storage, local: Path, staged: str, target: str) -> None:
     if storage.exists(target):
         replaced = f"{staged}.replaced"
         storage.rename(target, replaced)
-        storage.rename(staged, target)
+        try:
+            storage.rename(staged, target)
+        except BaseException:
+            storage.rename(replaced, target)
+            raise
         storage.delete(replaced)
     else:
         storage.rename(staged, target)
 
 
-def _missing_folders(storage: Storage, folder: str) -> list[str]:
-    """The folders that making ``folder`` would make, the innermost first: a failed job takes them away again."""
-    missing = []
-    while not storage.exists(folder):
-        missing.append(folder)
-        folder = folder.rsplit("/", 1)[0]
-    return missing
+def delete_staged(storage: Storage, target: str) -> None:
+    """Take away what a killed job has left of the run directory ``target``, an absolute path.
 
-
-def _reason(error: Exception) -> str:
-    java = getattr(error, "java_exception", None)
-    return str(java.getMessage() if java is not None else error)
+    A finished run that it was about to replace is put back.
+    """
+    parent, name = target.rsplit("/", 1)
+    children = storage.children(parent) if storage.exists(parent) else []
+    for child in (child for child in children if child.startswith(f".{name}.")):
+        if child.endswith(".replaced") and not storage.exists(target):
+            storage.rename(f"{parent}/{child}", target)
+        else:
+            storage.delete(f"{parent}/{child}")
 
 
 def open_runs(storage: Storage, paths: list[str]) -> list[Run]:

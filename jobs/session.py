@@ -32,6 +32,17 @@ QUIET = {
 }
 
 
+class SessionError(RuntimeError):
+    """Spark cannot be started, or does not take the job."""
+
+
+def _unopened(error: Exception) -> str:
+    if "stopped SparkContext" in str(error):
+        # the one thing a standalone master says, after a minute, to a secret that is not its own
+        return "Spark's master cannot be reached, or refused this job: has it the cluster's secret (SPARK_SECRET)?"
+    return f"Spark cannot be started: {_cause(error)}"
+
+
 def open_session(name: str) -> "SparkSession":
     """Start Spark, or join the session of ``spark-submit``, and send this project's packages to its executors."""
     os.environ.update(QUIET)
@@ -50,7 +61,10 @@ def open_session(name: str) -> "SparkSession":
     builder = SparkSession.builder.appName(name)
     for variable, value in QUIET.items():
         builder = builder.config(f"spark.executorEnv.{variable}", value)
-    spark = builder.getOrCreate()
+    try:
+        spark = builder.getOrCreate()
+    except Exception as error:
+        raise SessionError(_unopened(error)) from error
     context = spark.sparkContext
     if str(context.master).startswith("local"):
         # Spark's 200 are for clusters: on a few cores their start is most of a shuffle's time
@@ -84,6 +98,8 @@ def run_job(job: Callable[[], None]) -> NoReturn:
 
     SIGTERM ends it like Ctrl-C does, so that what is half-written is removed.
     """
+    from py4j.protocol import Py4JError, Py4JJavaError
+
     from evaluation.runs import RunError
     from models.errors import TrainingError
     from preprocessing.errors import InputError
@@ -92,11 +108,29 @@ def run_job(job: Callable[[], None]) -> NoReturn:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)  # what starts the job in the background has SIGINT ignored
     threading.excepthook = _report_thread
     try:
         job()
-    except (InputError, RunError, TrainingError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("error: interrupted, nothing was written")
+    except (InputError, RunError, SessionError, TrainingError) as error:
+        sys.exit(_message(str(error), error))
+    except KeyboardInterrupt as error:
+        sys.exit(_message("interrupted, no run was written", error))
+    except OSError as error:  # a full or vanished disk
+        sys.exit(_message(str(error), error))
+    except Py4JJavaError as error:
+        sys.exit(_message(f"Spark: {_cause(error)}", error))
+    except Py4JError as error:
+        sys.exit(_message("Spark has ended", error))
     sys.exit(0)
+
+
+def _message(text: str, error: BaseException) -> str:
+    return "; ".join([f"error: {text}", *getattr(error, "__notes__", [])])
+
+
+def _cause(error: Exception) -> str:
+    """The innermost reason of a failed Spark job, of hundreds of lines."""
+    lines = str(getattr(error, "java_exception", error)).splitlines() or [type(error).__name__]
+    causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
+    return (causes or lines)[-1 if causes else 0].strip()

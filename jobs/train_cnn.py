@@ -21,7 +21,10 @@ def main() -> None:
     from jobs.data import data_folder, read_images, source_name
     from jobs.outcome import Stopwatch, TrainedModel, say_outcome, write_outcome
     from jobs.run_directory import default_run, staged_run
-    from models.cnn import check_slots, train_network
+    from jobs.unfinished import unfinished_run
+    from models.checkpoints import Checkpoints
+    from models.cluster import check_hosts, check_slots
+    from models.cnn import NetworkTraining
     from models.prediction import predict_with_network
     from models.store import training_store
     from preprocessing.schema import TEST, TRAIN
@@ -29,26 +32,30 @@ def main() -> None:
 
     storage, watch = Storage(spark), Stopwatch()
     run = experiment.run or default_run("cnn")
-    check_slots(spark, experiment.num_proc)  # Horovod would wait ten minutes for them
-    with staged_run(storage, run, experiment.overwrite) as staged, data_folder(storage, experiment) as folder:
+    check_slots(spark, 1 if experiment.resume else experiment.num_proc)  # Horovod would wait ten minutes for them
+    with (
+        unfinished_run(storage, experiment, run, text) as unfinished,
+        staged_run(storage, run, experiment.overwrite) as staged,
+        data_folder(storage, experiment, unfinished.folder) as folder,
+    ):
+        check_hosts(spark, readable=[folder], writable=[unfinished.folder, staged.uri])
         with watch.stage("preprocessing"):
             prepared = read_images(spark, storage, folder, experiment)
+            unfinished.check_rows(prepared)
             features = prepared.pipeline.transform(prepared.images)
-        with (
-            watch.stage("training"),
-            training_store(features, storage, experiment.store, experiment.num_proc) as store,
-        ):
-            trained = train_network(
+        with watch.stage("training"):
+            training = NetworkTraining(
                 spark,
-                store,
+                training_store(features, storage, unfinished.folder, experiment.num_proc),
+                Checkpoints(unfinished.checkpoints),
                 experiment.network.name,
                 experiment.training,
                 prepared.shape,
                 len(prepared.classes),
                 prepared.rows(TRAIN),
-                experiment.num_proc,
                 experiment.seed,
             )
+            trained = training.run(experiment.num_proc, experiment.max_restarts)
         path = staged.local / "model.keras"
         trained.model.save(path)
         model = TrainedModel(
@@ -60,6 +67,7 @@ def main() -> None:
             train=trained.summary(experiment.training),
             num_proc=experiment.num_proc,
             history=trained.history,
+            losses=trained.losses,
         )
         predictions = predict_with_network(prepared.split(TEST), trained.model, prepared.classes)
         finished = write_outcome(

@@ -21,6 +21,7 @@ def main() -> None:
     from jobs.data import data_folder, read_images, source_name
     from jobs.outcome import Stopwatch, TrainedModel, say_outcome, write_outcome
     from jobs.run_directory import default_run, staged_run
+    from models.cluster import check_hosts
     from models.forest import count_nodes, pixel_importance, train_forest
     from models.prediction import predict_with_forest
     from preprocessing.schema import TEST, TRAIN
@@ -28,7 +29,11 @@ def main() -> None:
 
     storage, watch = Storage(spark), Stopwatch()
     run = experiment.run or default_run("forest")
-    with staged_run(storage, run, experiment.overwrite) as staged, data_folder(storage, experiment) as folder:
+    with (
+        staged_run(storage, run, experiment.overwrite) as staged,
+        data_folder(storage, experiment, experiment.store) as folder,
+    ):
+        check_hosts(spark, readable=[folder], writable=[staged.uri])
         with watch.stage("preprocessing"):
             prepared = read_images(spark, storage, folder, experiment)
             features = prepared.pipeline.transform(prepared.split(TRAIN)).select("id", "features", "label_index")

@@ -1,13 +1,16 @@
 """What happens between a training's steps and epochs, on every rank."""
 
 import math
+import socket
 import time
 from typing import Any
 
 import horovod.tensorflow.keras as hvd
+from horovod.tensorflow.functions import allgather_object
 from keras import backend
 from keras.callbacks import Callback
 
+from models.checkpoints import Checkpoint, Checkpoints
 from models.progress import Address, Teller
 
 Logs = dict[str, float] | None
@@ -18,41 +21,89 @@ class CosineSchedule(Callback):
 
     The rise is for the large batches of many processes (Goyal et al., 2017), the fall after Loshchilov and Hutter,
     2016. The peak is the rate the model is compiled with, times the number of processes.
+
+    Args:
+        epochs: of the whole training.
+        done: how many of them have finished before; in place and number of processes they may have been others.
     """
 
-    def __init__(self, epochs: int) -> None:
+    def __init__(self, epochs: int, done: int = 0) -> None:
         super().__init__()
         self.epochs = epochs
+        self.done = done
 
     def on_train_begin(self, logs: Logs = None) -> None:
         self.peak = float(backend.get_value(self.model.optimizer.lr))
         self.step = 0
 
     def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
-        rise = self.params["steps"]
-        if self.step < rise and self.epochs > 1:
-            rate = self.peak * (self.step + 1) / rise
+        steps = self.params["steps"]
+        step = self.done * steps + self.step
+        rise = steps if self.epochs > 1 else 0
+        if step < rise:
+            rate = self.peak * (step + 1) / rise
         else:
-            rise = rise if self.epochs > 1 else 0
-            done = (self.step - rise) / (self.params["steps"] * self.epochs - rise)
-            rate = self.peak * (1 + math.cos(math.pi * done)) / 2
+            share = (step - rise) / (steps * self.epochs - rise)
+            rate = self.peak * (1 + math.cos(math.pi * share)) / 2
         backend.set_value(self.model.optimizer.lr, rate)
         self.step += 1
 
 
-class EpochReport(Callback):
-    """The epoch's seconds and speed in the history, and all of it told to the driver by rank 0.
+class GoOn(Callback):
+    """Every rank takes up a training where a checkpoint left it: weights and the optimizer's state."""
 
-    ``images_per_second`` counts the training pictures of all ranks over the time of the training steps alone.
+    def __init__(self, checkpoints: Checkpoints, epoch: int) -> None:
+        super().__init__()
+        self.checkpoints = checkpoints
+        self.epoch = epoch
+
+    def on_train_begin(self, logs: Logs = None) -> None:
+        checkpoint = self.checkpoints.read(self.epoch)
+        self.model.set_weights(checkpoint.weights)
+        self.model.optimizer.build(self.model.trainable_variables)
+        for variable, value in zip(self.model.optimizer.variables(), checkpoint.optimizer, strict=True):
+            variable.assign(value)
+
+
+class EpochEnd(Callback):
+    """What follows an epoch: its seconds and speed join the history; rank 0 keeps a checkpoint, then tells the driver.
+
+    ``images_per_second`` counts the training pictures of all ranks over the time of the training steps alone,
+    ``learning_rate`` is that of the last step.
+
+    Args:
+        rows: training pictures of all ranks.
+        checkpoints: where they go.
+        history: a row for each epoch that has finished before.
+        losses: what was lost before; the last of them has no ``seconds`` yet.
+        since: when what has to be done again had begun, in seconds since 1970.
+        driver: who is told.
     """
 
-    def __init__(self, rows: int, driver: Address) -> None:
+    def __init__(
+        self,
+        rows: int,
+        checkpoints: Checkpoints,
+        history: list[dict[str, float]],
+        losses: list[dict[str, Any]],
+        since: float,
+        driver: Address,
+    ) -> None:
         super().__init__()
         self.rows = rows
+        self.checkpoints = checkpoints
+        self.history = history
+        self.losses = losses
+        self.since = since
         self.driver = driver
 
     def on_train_begin(self, logs: Logs = None) -> None:
+        hosts = allgather_object(socket.gethostname(), name="hosts")
         self.teller = Teller(self.driver) if hvd.rank() == 0 else None
+        if self.losses and "seconds" not in self.losses[-1]:
+            self.losses[-1] |= {"seconds": time.time() - self.since, "num_proc": hvd.size()}
+        if self.teller is not None:
+            self.teller.tell({"hosts": hosts})
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         self.begin = time.perf_counter()
@@ -62,10 +113,28 @@ class EpochReport(Callback):
         self.trained = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        number = len(self.history) + 1
         if not math.isfinite(logs["loss"]):
-            raise FloatingPointError(f"the loss of epoch {epoch + 1} is {logs['loss']}: lower --training.learning-rate")
+            raise FloatingPointError(f"the loss of epoch {number} is {logs['loss']}: lower --training.learning-rate")
         now = time.perf_counter()
+        logs["learning_rate"] = float(backend.get_value(self.model.optimizer.lr))
         logs["seconds"] = now - self.begin
         logs["images_per_second"] = self.rows / ((self.trained or now) - self.begin)
-        if self.teller is not None:
-            self.teller.tell({"epoch": epoch + 1} | {name: float(value) for name, value in logs.items()})
+        row = {"epoch": number} | {name: float(value) for name, value in logs.items()}
+        self.history.append(row)
+        if self.teller is None:
+            return
+        optimizer = [variable.numpy() for variable in self.model.optimizer.variables()]
+        self.checkpoints.write(
+            Checkpoint(number, time.time(), self.history, self.losses, self.model.get_weights(), optimizer)
+        )
+        self.teller.tell(row)
+
+
+class LastModel(Callback):
+    """The file that Horovod hands back to the driver: once, at the end, for the checkpoints are kept elsewhere."""
+
+    filepath: str  # set by KerasEstimator
+
+    def on_train_end(self, logs: Logs = None) -> None:
+        self.model.save(self.filepath)

@@ -1,29 +1,36 @@
-"""A network trained by Horovod's ``KerasEstimator`` on the processes of a Spark cluster."""
+"""A network trained by Horovod's ``KerasEstimator`` on the processes of a Spark cluster, through the loss of some."""
 
 import collections
 import functools
 import io
 import os
 import re
+import signal
+import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import cloudpickle
 import keras
 import pandas as pd
+from horovod.runner.common.util.timeout import TimeoutException
 from horovod.spark.common.backend import SparkBackend
 from horovod.spark.common.store import Store
 from horovod.spark.keras import KerasEstimator
-from horovod.tensorflow.keras.callbacks import BestModelCheckpoint
 from pyspark.sql import SparkSession
 
 import models
-from models.callbacks import CosineSchedule, EpochReport
+from models.callbacks import CosineSchedule, EpochEnd, GoOn, LastModel
+from models.checkpoints import Checkpoint, Checkpoints
+from models.cluster import ExecutorWatch, is_local, network_interfaces, wait_for_slots
 from models.data_module import data_module
 from models.errors import TrainingError
 from models.networks import NETWORKS
-from models.progress import Epoch, epoch_listener
+from models.progress import epoch_listener
 from models.settings import Augmentation, Training
 from models.store import LABEL, PIXELS
 from preprocessing.schema import VALIDATION
@@ -32,12 +39,20 @@ from preprocessing.schema import VALIDATION
 # package goes to them with the training.
 cloudpickle.register_pickle_by_value(models)
 
-# The first executors of a cluster may take this long to report for work.
-SLOT_PATIENCE_SECONDS = 20
+# All processes have to be there in this time; the slots are known to be free.
+START_SECONDS = 120
+# Horovod learns of a lost host from its sockets, Spark from the executor's, in either order.
+LOSS_SECONDS = 5
 
 # Horovod names the process before each of its lines.
 _PREFIX = re.compile(r"^\[\d+\]<\w+>:")
+# What Horovod says of a process that ended without an error of its own, killed by a kernel out of memory for one.
+_EXITED = re.compile(r"Exit code: (\S+)")
 _ERROR = re.compile(r"[\w.]+(Error|Exception)\b")
+# What the other processes say when one has failed.
+_CONSEQUENCE = re.compile(r"Graph execution error|Horovod")
+
+Loss = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -47,13 +62,16 @@ class TrainedNetwork:
     Args:
         model: takes ``uint8`` ``(batch, pixels)``, returns ``float32`` probabilities ``(batch, classes)``.
         history: a row an epoch: ``epoch`` from 1, ``loss``, ``accuracy``, ``precision``, ``recall``, each of them again
-            as ``val_…``, all averaged over the ranks, ``seconds`` and ``images_per_second``.
+            as ``val_…``, all averaged over the ranks, ``learning_rate``, ``seconds`` and ``images_per_second``.
         best_epoch: the epoch of the lowest validation loss.
+        losses: of processes, hosts or the driver, one entry each: ``what``, ``time``, ``after_epoch`` (the last one
+            finished), ``seconds`` from its end to the first step after the loss, ``num_proc`` from then on.
     """
 
     model: keras.Model
     history: pd.DataFrame
     best_epoch: int
+    losses: list[Loss]
 
     def summary(self, settings: Training) -> dict[str, Any]:
         """The figures of the training for ``metrics.json``: those of the kept epoch, and the speed over all."""
@@ -68,107 +86,200 @@ class TrainedNetwork:
         }
 
 
-def check_slots(spark: SparkSession, num_proc: int) -> None:
-    """Make sure that ``num_proc`` tasks can run at the same time, as Horovod's processes must.
-
-    Raises:
-        TrainingError: the cluster has fewer free task slots, with both numbers.
-    """
-    context: Any = spark.sparkContext
-    if spark.conf.get("spark.dynamicAllocation.enabled", "false") == "true":
-        return  # executors come when tasks wait for them; Horovod's own start timeout is the limit
-    deadline = time.monotonic() + (0 if context.master.startswith("local") else SLOT_PATIENCE_SECONDS)
-    while True:
-        executors = context._jsc.sc().statusStore().executorList(True)
-        slots = [executors.apply(i) for i in range(executors.size())]
-        total = sum(executor.maxTasks() for executor in slots)
-        free = total - sum(executor.activeTasks() for executor in slots)
-        if free >= num_proc:
-            return
-        if time.monotonic() >= deadline:
-            raise TrainingError(
-                f"--num-proc {num_proc} needs {num_proc} task slots at the same time, {context.master} has {free} free"
-                f" of {total}: lower --num-proc, or give Spark more cores"
-            )
-        time.sleep(0.5)
-
-
-def train_network(
-    spark: SparkSession,
-    store: Store,
-    name: str,
-    settings: Training,
-    shape: tuple[int, int, int],
-    classes: int,
-    rows: int,
-    num_proc: int,
-    seed: int,
-) -> TrainedNetwork:
-    """Train on the store's rows with ``num_proc`` Horovod processes.
+@dataclass(frozen=True)
+class NetworkTraining:
+    """The training of a network with Horovod processes on Spark's executors.
 
     Args:
         spark: the session whose executors run the processes.
         store: from :func:`models.store.training_store`.
+        checkpoints: where finished epochs are kept; what is there already is gone on from.
         name: a key of :data:`models.networks.NETWORKS`.
         settings: how it is trained.
         shape: ``(height, width, channels)`` of a picture.
         classes: the number of classes.
         rows: training rows in the store, for the speed.
-        num_proc: Horovod processes.
         seed: of the first weights, the order of the rows and the augmentation.
+    """
+
+    spark: SparkSession
+    store: Store
+    checkpoints: Checkpoints
+    name: str
+    settings: Training
+    shape: tuple[int, int, int]
+    classes: int
+    rows: int
+    seed: int
+
+    def run(self, num_proc: int, max_restarts: int) -> TrainedNetwork:
+        """Train until all epochs have finished.
+
+        When processes or hosts are lost it goes on from the last finished epoch, with as many processes as the cluster
+        can run then, ``num_proc`` at most.
+
+        Raises:
+            TrainingError: a process failed, with the error it ended with; or there were more than ``max_restarts``
+                losses, or no task slot is left. Finished epochs are kept.
+        """
+        last = self.checkpoints.last()
+        losses, since = (list(last.losses), last.time) if last else ([], time.time())
+        if last is not None:
+            losses.append(_loss("the driver", last, last.time))
+            print(f"going on after epoch {last.epoch} of {self.settings.epochs}", flush=True)
+        restarts = 0
+        while last is None or last.epoch < self.settings.epochs:
+            processes = self._processes(num_proc)
+            try:
+                self._fit(processes, last, losses, since)
+                last = self.checkpoints.last()
+                if last is None or last.epoch < self.settings.epochs:
+                    raise TrainingError(f"{self.checkpoints.url}: the last epoch's checkpoint is not there")
+                losses = last.losses
+            except _ProcessLostError as lost:
+                reached, last = last.epoch if last else 0, self.checkpoints.last()
+                if last is not None and last.epoch > reached:
+                    losses, since = list(last.losses), last.time
+                elif losses and "seconds" not in losses[-1]:  # lost again before an epoch had finished
+                    losses[-1] |= {"seconds": time.time() - since, "num_proc": processes}
+                    since = time.time()
+                restarts += 1
+                losses.append(_loss(str(lost), last, time.time()))
+                self._say_loss(restarts, max_restarts, losses[-1])
+        if losses and "seconds" not in losses[-1]:
+            losses[-1] |= {"seconds": 0.0, "num_proc": num_proc}
+        return self._best(last, losses)
+
+    def _say_loss(self, restarts: int, max_restarts: int, loss: Loss) -> None:
+        said = f"lost {loss['what']}, {loss['after_epoch']} of {self.settings.epochs} epochs have finished"
+        if restarts > max_restarts:
+            raise TrainingError(f"{said}; that was loss {restarts}, and --max-restarts is {max_restarts}")
+        print(f"{said}; restart {restarts} of {max_restarts}", flush=True)
+
+    def _processes(self, wanted: int) -> int:
+        """As many as are wanted, or as the cluster can run."""
+        free, _ = wait_for_slots(self.spark, wanted)
+        if free == 0:
+            raise TrainingError(f"no task slot is left on {self.spark.sparkContext.master}")
+        return min(free, wanted)
+
+    def _fit(self, num_proc: int, last: Checkpoint | None, losses: list[Loss], since: float) -> None:
+        """One attempt, from ``last`` to the end. Raises :class:`_ProcessLostError` when others are worth it."""
+        keras.utils.set_random_seed(self.seed)
+        done = last.epoch if last else 0
+        history = last.history if last else []
+        errors = _LastLines()
+        checkpoints = self.checkpoints.claim()
+        callbacks: list[keras.callbacks.Callback] = [GoOn(checkpoints, done)] if last else []
+        if self.settings.schedule == "cosine":
+            callbacks.append(CosineSchedule(self.settings.epochs, done))
+        watch = ExecutorWatch(self.spark)
+        with epoch_listener(self.spark, functools.partial(_say, self.settings.epochs)) as driver:
+            callbacks.append(EpochEnd(self.rows, checkpoints, history, losses, since, driver))
+            estimator = KerasEstimator(
+                backend=SparkBackend(
+                    num_proc,
+                    verbose=0,
+                    stdout=_LastLines(),
+                    stderr=errors,
+                    start_timeout=START_SECONDS,
+                    nics=network_interfaces(self.spark),
+                ),
+                backend_env=_process_environment(self.spark, num_proc),
+                store=self.store,
+                data_module=data_module(self.shape, self.classes, self.settings.augmentation),
+                model=NETWORKS[self.name](self.shape, self.classes),
+                optimizer=keras.optimizers.Adam(self.settings.learning_rate),
+                loss=keras.losses.CategoricalCrossentropy(label_smoothing=self.settings.label_smoothing),
+                metrics=["accuracy", keras.metrics.Precision(name="precision"), keras.metrics.Recall(name="recall")],
+                feature_cols=[PIXELS],
+                label_cols=[LABEL],
+                validation=VALIDATION,
+                callbacks=callbacks,
+                checkpoint_callback=LastModel(),
+                batch_size=int(self.settings.batch_size),  # Spark ML takes int itself and no subclass
+                epochs=int(self.settings.epochs) - done,
+                # rows in another order than those of the epochs before
+                random_seed=int(self.seed) + 1000 * done,
+                verbose=0,
+            )
+            try:
+                with _handled_signals(), watch:
+                    estimator.fit_on_parquet()
+            except Exception as error:
+                lost = watch.wait(LOSS_SECONDS)
+                if lost:
+                    raise _ProcessLostError(", ".join(lost)) from error
+                if errors.named:
+                    raise TrainingError(f"a Horovod process failed: {errors.named[-1]}") from error
+                if status := _EXITED.search(str(error)):
+                    said = f", {errors.lines[-1]}" if errors.lines else ""
+                    raise _ProcessLostError(f"a process (exit status {status[1]}{said})") from error
+                if isinstance(error, TimeoutException):
+                    raise TrainingError(f"Horovod: {error}") from error
+                raise
+
+    def _best(self, last: Checkpoint, losses: list[Loss]) -> TrainedNetwork:
+        # anew from the weights: without the optimizer's state, three times as large, and without Horovod's part in it
+        model = NETWORKS[self.name](self.shape, self.classes)
+        model.set_weights(self.checkpoints.read(last.best_epoch).weights)
+        return TrainedNetwork(model, pd.DataFrame(last.history), last.best_epoch, losses)
+
+
+class _ProcessLostError(Exception):
+    """A process ended that had done nothing wrong."""
+
+
+def _loss(what: str, last: Checkpoint | None, when: float) -> Loss:
+    moment = f"{datetime.fromtimestamp(when, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return {"what": what, "time": moment, "after_epoch": last.epoch if last else 0}
+
+
+@contextmanager
+def _handled_signals() -> Iterator[None]:
+    """Interrupt the job where Horovod only ends its processes: its handlers of SIGINT and SIGTERM replace the job's,
+    and stay.
 
     Raises:
-        TrainingError: a process failed; with the error it ended with.
+        KeyboardInterrupt: one of the two came, and Horovod has ended its processes.
     """
-    keras.utils.set_random_seed(seed)
-    output, errors = _LastLines(), _LastLines()
-    schedule = [CosineSchedule(settings.epochs)] if settings.schedule == "cosine" else []
-    with epoch_listener(spark, functools.partial(_print_epoch, settings.epochs)) as driver:
-        estimator = KerasEstimator(
-            backend=SparkBackend(num_proc, verbose=0, stdout=output, stderr=errors),
-            backend_env=_process_environment(spark, num_proc),
-            store=store,
-            data_module=data_module(shape, classes, settings.augmentation),
-            model=NETWORKS[name](shape, classes),
-            optimizer=keras.optimizers.Adam(settings.learning_rate),
-            loss=keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing),
-            metrics=["accuracy", keras.metrics.Precision(name="precision"), keras.metrics.Recall(name="recall")],
-            feature_cols=[PIXELS],
-            label_cols=[LABEL],
-            validation=VALIDATION,
-            callbacks=[*schedule, EpochReport(rows, driver)],
-            checkpoint_callback=BestModelCheckpoint(monitor="val_loss"),
-            batch_size=int(settings.batch_size),  # Spark ML takes int itself and no subclass
-            epochs=int(settings.epochs),
-            random_seed=int(seed),
-            verbose=0,
-        )
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    arrived, sender = socket.socketpair()
+    arrived.setblocking(False)
+    sender.setblocking(False)
+    before = signal.set_wakeup_fd(sender.fileno())
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
         try:
-            trained = estimator.fit_on_parquet()
-        except Exception as error:
-            if not errors.lines:
-                raise
-            raise TrainingError(f"a Horovod process failed: {errors.failure()}") from error
-    history = pd.DataFrame(trained.getHistory())
-    history.insert(0, "epoch", range(1, len(history) + 1))
-    best = int(history["val_loss"].idxmin())
-    # anew from the weights: without the optimizer's state, three times as large, and without Horovod's part in it
-    model = NETWORKS[name](shape, classes)
-    model.set_weights(trained.getModel().get_weights())
-    return TrainedNetwork(model, history, int(history["epoch"][best]))
+            numbers = arrived.recv(4096)
+        except BlockingIOError:
+            numbers = b""
+        arrived.close()
+        sender.close()
+        if set(numbers) & set(handlers):
+            raise KeyboardInterrupt
 
 
 def _process_environment(spark: SparkSession, num_proc: int) -> dict[str, str]:
     """Threads for each process: all of TensorFlow's on every process would fight for the same cores."""
     context = spark.sparkContext
-    if str(context.master).startswith("local"):
+    if is_local(spark):
         cores = max(1, (os.cpu_count() or 1) // num_proc)
     else:
         cores = int(context.getConf().get("spark.task.cpus", "1"))
     return {"TF_NUM_INTRAOP_THREADS": str(cores), "TF_NUM_INTEROP_THREADS": str(cores)}
 
 
-def _print_epoch(epochs: int, epoch: Epoch) -> None:
+def _say(epochs: int, told: dict[str, Any]) -> None:
+    if "hosts" in told:
+        ranks = ", ".join(f"rank {rank} on {host}" for rank, host in enumerate(told["hosts"]))
+        print(f"training: {ranks}", flush=True)
+        return
+    epoch = told
     print(
         f"epoch {epoch['epoch']:>{len(str(epochs))}}/{epochs}"
         f"  loss {epoch['loss']:.4f}  accuracy {epoch['accuracy']:.4f}"
@@ -179,18 +290,17 @@ def _print_epoch(epochs: int, epoch: Epoch) -> None:
 
 
 class _LastLines(io.TextIOBase):
-    """The last lines of what the processes print, for the case that one fails."""
+    """The last lines of what the processes print, and the errors among all of them, for the case that one fails."""
 
     def __init__(self) -> None:
         self.lines: collections.deque[str] = collections.deque(maxlen=20)
+        self.named: collections.deque[str] = collections.deque(maxlen=20)
         self.pending = ""
 
     def write(self, text: str) -> int:
         *lines, self.pending = (self.pending + text).split("\n")
-        self.lines.extend(_PREFIX.sub("", line) for line in lines)
+        for line in (_PREFIX.sub("", line) for line in lines):
+            self.lines.append(line)
+            if _ERROR.match(line) and not _CONSEQUENCE.search(line):
+                self.named.append(line)
         return len(text)
-
-    def failure(self) -> str:
-        """The error a process ended with, or else all there is."""
-        named = [line for line in self.lines if _ERROR.match(line)]
-        return named[-1] if named else "\n".join(self.lines)

@@ -74,7 +74,8 @@ class ShardDataModule(DataModule):
             cur_shard=self.cur_shard,
             shard_count=self.shard_count,
             shuffle_row_groups=False,
-            workers_count=1,  # one thread keeps the rows in one order
+            # in this thread, which keeps one order; Petastorm 0.13's pool of threads may end before its last pieces
+            reader_pool_type="dummy",
             storage_options=self.storage_options,
         ) as reader:
             batches = [(b"".join(getattr(batch, PIXELS)), getattr(batch, LABEL)) for batch in reader]

@@ -10,7 +10,7 @@ import pandas as pd
 from pyspark.ml import PipelineModel
 from pyspark.ml.classification import RandomForestClassificationModel
 from pyspark.ml.functions import vector_to_array
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
@@ -68,6 +68,37 @@ def count_confusions(predictions: DataFrame, classes: list[str]) -> np.ndarray:
     for row in predictions.groupBy("label", "prediction").count().collect():
         confusion[place[row["label"]], place[row["prediction"]]] = row["count"]
     return confusion
+
+
+def striking_predictions(predictions: DataFrame, images: DataFrame, limit: int) -> DataFrame:
+    """Predictions to look at, with their ``pixels`` and the ``probability`` of what was predicted: the most certain
+    mistakes first, then some that are right."""
+    answers = _answers(predictions)
+    certain = F.when(_wrong(), -F.col("probability"))
+    return _with_pixels(answers.orderBy(_wrong().desc(), certain, "id").limit(limit), images)
+
+
+def mistakes_of_pairs(predictions: DataFrame, images: DataFrame, pairs: list[tuple[str, str]], limit: int) -> DataFrame:
+    """As :func:`striking_predictions`, of each pair of a label and what it was taken for ``limit`` rows at most."""
+    place = F.row_number().over(Window.partitionBy("label", "prediction").orderBy("id"))
+    named = F.concat_ws(">", "label", "prediction").isin([f"{label}>{prediction}" for label, prediction in pairs])
+    mistakes = _answers(predictions).where(_wrong() & named).withColumn("place", place)
+    return _with_pixels(mistakes.where(F.col("place") <= limit), images)
+
+
+def _wrong() -> Column:
+    return F.col("label") != F.col("prediction")
+
+
+def _answers(predictions: DataFrame) -> DataFrame:
+    return predictions.select("id", "label", "prediction", F.array_max("probabilities").alias("probability"))
+
+
+def _with_pixels(answers: DataFrame, images: DataFrame) -> DataFrame:
+    rows = images.select("id", "pixels").join(F.broadcast(answers), "id", how="inner")
+    return rows.orderBy(_wrong().desc(), F.col("probability").desc(), "id").select(
+        "pixels", "label", "prediction", "probability"
+    )
 
 
 def _name(index: Column, classes: list[str]) -> Column:

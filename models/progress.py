@@ -9,16 +9,17 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Client, Connection, Listener
+from typing import Any
 
 from pyspark.sql import SparkSession
 
-Epoch = dict[str, float]
+Message = dict[str, Any]
 Address = tuple[str, int, bytes]
 
 
 @contextmanager
-def epoch_listener(spark: SparkSession, told: Callable[[Epoch], None]) -> Iterator[Address]:
-    """Listen on the driver; ``told`` is called with each epoch. The address goes to :func:`tell`."""
+def epoch_listener(spark: SparkSession, told: Callable[[Message], None]) -> Iterator[Address]:
+    """Listen on the driver; ``told`` is called with each message. The address goes to :func:`tell`."""
     key = os.urandom(32)
     with Listener(("", 0), authkey=key) as listener:
 
@@ -49,6 +50,6 @@ class Teller:
             print(f"the driver cannot be told of epochs: {host}:{port}: {error}", flush=True)
             self.connection = None
 
-    def tell(self, epoch: Epoch) -> None:
+    def tell(self, message: Message) -> None:
         if self.connection is not None:
-            self.connection.send_bytes(json.dumps(epoch).encode())
+            self.connection.send_bytes(json.dumps(message).encode())

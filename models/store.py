@@ -1,9 +1,5 @@
 """The Petastorm store: where training and validation rows lie for Horovod's processes, as Parquet."""
 
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import pyarrow.parquet as pq
 from horovod.spark.common.store import FilesystemStore, HDFSStore, Store
 from pyspark.sql import DataFrame
@@ -36,27 +32,29 @@ class HadoopStore(_StoreOfOurs, HDFSStore):  # type: ignore[misc]
     """A store on HDFS."""
 
 
-@contextmanager
-def training_store(features: DataFrame, storage: Storage, folder: str, num_proc: int) -> Iterator[Store]:
-    """Write the rows that Horovod trains on, and delete them afterwards.
+# A process reads whole pieces. So many for each process: fewer processes, after a loss, have equal shares too.
+PIECES_A_PROCESS = 6
+
+
+def training_store(features: DataFrame, storage: Storage, folder: str, num_proc: int) -> Store:
+    """Write the rows that Horovod trains on, if they are not there already.
 
     A row is its pixels, a byte each, and its label: 784 + 4 bytes for a 28x28 grey picture, where the assembled vector
-    of doubles would be 6,272. ``num_proc`` processes get a file each, whose sizes differ by a few rows at most.
+    of doubles would be 6,272. The sizes of the pieces differ by a few rows at most.
 
     Args:
         features: the columns ``pixels``, ``label_index`` and ``split``.
         storage: the session's file systems.
-        folder: where the store lies; every executor has to see it.
+        folder: where the store lies, absolute; every executor has to see it.
         num_proc: Horovod processes.
     """
-    path = f"{storage.absolute(folder)}/{uuid.uuid4().hex}"
-    paths = {split: f"{path}/{split}" for split in (TRAIN, VALIDATION)}
-    try:
-        for split, target in paths.items():
-            rows = features.where(F.col("split") == split).select(PIXELS, F.col(LABEL).cast("int").alias(LABEL))
-            rows.repartition(num_proc).write.parquet(target)
-        kind = HadoopStore if HDFSStore.matches(path) else SharedFolderStore
-        yield kind(path, train_path=paths[TRAIN], val_path=paths[VALIDATION], save_runs=False)
-    finally:
-        storage.delete(path)
-        storage.delete_empty(path.rsplit("/", 1)[0])
+    paths = {split: f"{folder}/{split}" for split in (TRAIN, VALIDATION)}
+    for split, target in paths.items():
+        if storage.exists(f"{target}/_SUCCESS"):
+            pieces = sum(name.startswith("part-") for name in storage.children(target))
+            if pieces >= 2 * num_proc:
+                continue
+        rows = features.where(F.col("split") == split).select(PIXELS, F.col(LABEL).cast("int").alias(LABEL))
+        rows.repartition(num_proc * PIECES_A_PROCESS).write.mode("overwrite").parquet(target)
+    kind = HadoopStore if HDFSStore.matches(folder) else SharedFolderStore
+    return kind(folder, train_path=paths[TRAIN], val_path=paths[VALIDATION], save_runs=False)

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 from pyspark.ml import PipelineModel
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from preprocessing.cleansing import (
@@ -49,11 +50,33 @@ class PreparedImages:
     def split(self, name: str) -> DataFrame:
         return self.images.where(F.col("split") == name)
 
+    def samples(self, a_class: int) -> dict[str, list[np.ndarray]]:
+        """The same few training pictures of every class, in every run, as arrays of ``shape``."""
+        place = F.row_number().over(Window.partitionBy("label").orderBy("id"))
+        rows = self.split(TRAIN).withColumn("place", place).where(F.col("place") <= a_class)
+        samples: dict[str, list[np.ndarray]] = {name: [] for name in self.classes}
+        for row in rows.orderBy("label", "place").select("label", "pixels").collect():
+            samples[row["label"]].append(to_array(row["pixels"], self.shape))
+        return samples
+
     def test_fingerprint(self) -> str:
         """The same for the same test rows, in whatever order: runs with different ones cannot be compared."""
-        # a sum of hashes as decimals, which do not overflow as the hashes' own 64 bits would
-        total = F.sum(F.xxhash64("id").cast("decimal(20,0)"))
-        return str(self.split(TEST).select(total).head()[0])  # type: ignore[index]
+        return _fingerprint(self.split(TEST), "id")
+
+    def fingerprint(self) -> str:
+        """The same for the same rows in the same splits: a training cannot go on with others."""
+        return _fingerprint(self.images, "id", "split")
+
+
+def _fingerprint(rows: DataFrame, *columns: str) -> str:
+    # a sum of hashes as decimals, which do not overflow as the hashes' own 64 bits would
+    total = F.sum(F.xxhash64(*columns).cast("decimal(20,0)"))
+    return str(rows.select(total).head()[0])  # type: ignore[index]
+
+
+def to_array(pixels: bytes, shape: tuple[int, int, int]) -> np.ndarray:
+    """The picture of a row, ``uint8``."""
+    return np.frombuffer(pixels, dtype=np.uint8).reshape(shape)
 
 
 def prepare_images(

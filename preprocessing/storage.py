@@ -58,6 +58,19 @@ class Storage:
             with suppress(OSError):
                 local_path(path).rmdir()
 
+    def missing_folders(self, path: str) -> list[str]:
+        """The folders that making ``path`` would make, the innermost first: a failed job takes them away again."""
+        missing = []
+        while not self.exists(path):
+            missing.append(path)
+            path = path.rsplit("/", 1)[0]
+        return missing
+
+    def children(self, path: str) -> list[str]:
+        """The names of what lies in a folder."""
+        system, java_path = self._open(path)
+        return [str(status.getPath().getName()) for status in system.listStatus(java_path)]
+
     def rename(self, path: str, new: str) -> None:
         system, java_path = self._open(path)
         if not system.rename(java_path, self._jvm.org.apache.hadoop.fs.Path(new)):
@@ -78,6 +91,12 @@ class Storage:
         """Bytes of a file, or of all files in a folder."""
         system, java_path = self._open(path)
         return int(system.getContentSummary(java_path).getLength())
+
+
+def reason(error: Exception) -> str:
+    """What Java or Python says of a failure."""
+    java = getattr(error, "java_exception", None)
+    return str(java.getMessage() if java is not None else error)
 
 
 def local_path(uri: str) -> Path:

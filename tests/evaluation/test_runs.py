@@ -25,6 +25,8 @@ def make_run(name: str, confusion: list[list[int]], fingerprint: str = "1") -> R
         "weights_are": "weights", "bytes": 1_500_000, "rejected": {"too few fields": 3},
         "rows": {"train": 10, "validation": 2, "test": int(np.sum(confusion)), "rejected": 3},
         "seconds": {"preprocessing": 1.0, "training": 65.0, "total": 70.0},
+        "restarts": 0,
+        "losses": [],
         "train": {"images_per_second": 1000.0, "epochs": 2, "best_epoch": 2, "augmented": True},
         "test": test | {"images_per_second": 2000.0, "fingerprint": fingerprint, "confusion": confusion},
     }  # fmt: skip
@@ -95,9 +97,27 @@ def test_a_report_is_one_file_with_its_pictures_inside_and_says_synthetic(tmp_pa
     assert "Synthetic sample" in page
     assert "95.00 %" in page
     assert "seed: 1 &lt;&amp;&gt;" in page
+    assert "Losses on the way" not in page
     real = copy.deepcopy(FIRST.metrics) | {"synthetic": False, "source": "elsewhere"}
     write_run_report(tmp_path / "r.html", Run("r", FIRST.about, real), pairs, None, tmp_path / "none", "")
     assert "ynthetic" not in (tmp_path / "r.html").read_text()
+
+
+def test_a_report_says_what_was_lost_when_and_what_it_cost(tmp_path: Path) -> None:
+    loss = {"what": "172.18.0.5 (killed)", "time": "2026-01-02 03:04:05 UTC", "after_epoch": 4, "num_proc": 1}
+    losses = [loss | {"seconds": 65.0}, loss | {"what": "the driver", "seconds": 5.0}]
+    metrics = FIRST.metrics | {"restarts": 2, "losses": losses}
+    write_run_report(tmp_path / "r.html", Run("r", FIRST.about, metrics), pd.DataFrame(), None, tmp_path / "none", "")
+    page = (tmp_path / "r.html").read_text()
+    for words in (
+        "2 times",
+        "1 min 10 s",
+        "172.18.0.5 (killed)",
+        "2026-01-02 03:04:05 UTC",
+        "1 min 05 s",
+        "the driver",
+    ):
+        assert words in page
 
 
 def test_a_comparisons_report_has_every_run_and_every_pair(tmp_path: Path) -> None:

@@ -6,11 +6,13 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import keras
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import yaml
 from pyspark.ml import PipelineModel
@@ -208,19 +210,69 @@ def test_runs_are_compared_in_one_report(cnn: Finished, forest: Finished, folder
     assert "cnn is better than forest" in done.stdout
 
 
-def test_an_interrupted_training_leaves_nothing(data: Path, tmp_path: Path) -> None:
-    command = [ROOT / ".venv/bin/spark-submit", ROOT / "jobs/train_cnn.py", "--data", data, "--training.epochs", "500"]
-    process = subprocess.Popen(
-        [*map(str, command), "--run", "runs/x"],
-        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
-    assert process.stdout is not None
-    assert any(line.startswith("epoch") for line in process.stdout)
-    assert list((tmp_path / "store").iterdir()) != []
-    os.killpg(process.pid, signal.SIGINT)  # what Ctrl-C sends
-    process.communicate(timeout=60)
+def test_a_stopped_training_without_a_name_leaves_nothing(data: Path, tmp_path: Path) -> None:
+    with started(tmp_path, "--data", data) as process:
+        os.killpg(process.pid, signal.SIGINT)  # what Ctrl-C sends
+        process.communicate(timeout=60)
     assert process.returncode != 0
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_named_one_goes_on_through_the_loss_of_a_process_and_of_the_driver(data: Path, tmp_path: Path) -> None:
+    options = ["--data", data, "--training.epochs", "20", "--run", "runs/x"]
+    with started(tmp_path, *options) as process:
+        process.terminate()
+        said, _ = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "error: interrupted, no run was written; " in said
+    assert not (tmp_path / "runs").exists()
+
+    with started(tmp_path, *options, "--resume") as process:
+        [rank, *_] = horovod_processes(process.pid)
+        rank.kill()  # what the kernel does when memory runs out
+        said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    assert pd.read_csv(tmp_path / "runs/x/history.csv")["epoch"].tolist() == list(range(1, 21))
+    found = metrics(tmp_path, "x")
+    assert found["restarts"] == 2
+    driver, process_lost = (loss["what"] for loss in found["losses"])
+    assert driver == "the driver"
+    assert process_lost.startswith("a process (exit status ")
+    assert [loss["num_proc"] for loss in found["losses"]] == [2, 2]
+    assert not (tmp_path / "store").exists()
+
+
+def horovod_processes(driver: int) -> list[psutil.Process]:
+    found = []
+    for process in psutil.Process(driver).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # ended since it was listed, or a zombie
+            if "horovod.spark.task.gloo_exec_fn" in process.cmdline()[:3]:
+                found.append(process)
+    return found
+
+
+@contextmanager
+def started(folder: Path, *options: object) -> Iterator[subprocess.Popen[str]]:
+    """A training of many epochs, the first of which has just finished."""
+    command = [ROOT / ".venv/bin/spark-submit", ROOT / "jobs/train_cnn.py", "--training.epochs", "500", *options]
+    process = subprocess.Popen(
+        [*map(str, command)],
+        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        said = []
+        for line in process.stdout:
+            said.append(line)
+            if line.startswith("epoch"):
+                break
+        else:
+            raise AssertionError("".join(said))
+        assert list((folder / "store").iterdir()) != []
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 class TestBadInput:

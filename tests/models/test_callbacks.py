@@ -1,11 +1,13 @@
 import itertools
+from pathlib import Path
 
 import horovod.tensorflow.keras as hvd
 import keras
 import numpy as np
 import pytest
 
-from models.callbacks import CosineSchedule, EpochReport
+from models.callbacks import CosineSchedule, EpochEnd, GoOn
+from models.checkpoints import Checkpoints
 from models.cnn import _LastLines
 
 
@@ -17,12 +19,13 @@ class _Rates(keras.callbacks.Callback):
         self.seen.append(float(keras.backend.get_value(self.model.optimizer.lr)))
 
 
-def rates(epochs: int, steps: int) -> list[float]:
-    """The learning rate of every step of a real training that is compiled with 0.5."""
+def rates(epochs: int, steps: int, done: int = 0, rate: float = 0.5) -> list[float]:
+    """The learning rate of every step of a real training that is compiled with ``rate``."""
     model = keras.Sequential([keras.layers.Dense(1, input_shape=(1,))])
-    model.compile(keras.optimizers.Adam(0.5), "mse")
+    model.compile(keras.optimizers.Adam(rate), "mse")
     seen = _Rates()
-    model.fit(np.ones((steps, 1)), np.ones(steps), 1, epochs, verbose=0, callbacks=[CosineSchedule(epochs), seen])
+    schedule = CosineSchedule(epochs, done)
+    model.fit(np.ones((steps, 1)), np.ones(steps), 1, epochs - done, verbose=0, callbacks=[schedule, seen])
     return seen.seen
 
 
@@ -41,20 +44,68 @@ def test_a_single_epoch_only_falls() -> None:
     assert seen[5] == pytest.approx(0.25)
 
 
-def test_a_loss_that_is_no_number_ends_the_training_with_what_to_change() -> None:
+def test_a_training_that_goes_on_has_the_rates_it_would_have_had() -> None:
+    assert rates(epochs=4, steps=10, done=2) == pytest.approx(rates(epochs=4, steps=10)[20:])
+
+
+def test_half_the_processes_go_on_with_half_the_rate_over_twice_the_steps() -> None:
+    # Horovod has multiplied the rate by the number of processes when the training begins
+    two, one = rates(epochs=4, steps=10), rates(epochs=4, steps=20, done=2, rate=0.25)
+    assert one[::2] == pytest.approx([rate / 2 for rate in two[20:]])
+
+
+NOBODY = ("127.0.0.1", 9, b"nobody listens")
+
+
+def fit(unclaimed: Checkpoints, epochs: int, done: int, rate: float = 0.1) -> keras.Model:
+    """A real training, up to an epoch, in which every step has the same rows."""
     hvd.init()
-    model = keras.Sequential([keras.layers.Dense(1, input_shape=(1,))])
-    model.compile(keras.optimizers.SGD(1e30), "mse")
-    report = EpochReport(rows=8, driver=("127.0.0.1", 9, b"nobody listens"))
-    with pytest.raises(FloatingPointError, match=r"the loss of epoch 1 is (nan|inf): lower --training.learning-rate"):
-        model.fit(np.ones((8, 1)), np.ones(8), 1, verbose=0, callbacks=[report])
+    checkpoints = unclaimed.claim()
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.layers.Dense(3, input_shape=(2,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(rate), "mse")
+    last = checkpoints.last()
+    history = last.history if last else []
+    callbacks = [GoOn(checkpoints, done)] if done else []
+    callbacks.append(EpochEnd(8, checkpoints, history, [], 0.0, NOBODY))
+    x = np.arange(16, dtype=np.float32).reshape(8, 2)
+    model.fit(
+        x, x.sum(axis=1), 8, epochs - done, verbose=0, shuffle=False, validation_data=(x, x[:, 0]), callbacks=callbacks
+    )
+    return model
+
+
+def test_a_training_that_goes_on_reaches_what_it_would_have_reached(tmp_path: Path) -> None:
+    whole, parts = (Checkpoints((tmp_path / name).as_uri()) for name in ("whole", "parts"))
+    expected = fit(whole, 6, 0)
+    fit(parts, 2, 0)
+    found = fit(parts, 6, 2)
+    for array, wanted in zip(found.get_weights(), expected.get_weights(), strict=True):
+        np.testing.assert_allclose(array, wanted, rtol=1e-6)
+    first, second = whole.last(), parts.last()
+    assert first is not None
+    assert second is not None
+    assert [row["epoch"] for row in second.history] == [1, 2, 3, 4, 5, 6]
+    assert [row["loss"] for row in second.history] == pytest.approx([row["loss"] for row in first.history])
+
+
+def test_a_loss_that_is_no_number_ends_the_training_with_what_to_change(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path.as_uri())
+    with pytest.raises(FloatingPointError, match=r"the loss of epoch \d is (nan|inf): lower --training.learning-rate"):
+        fit(checkpoints, 5, 0, rate=1e30)
 
 
 def test_of_what_a_failed_process_prints_its_error_is_shown() -> None:
     said = _LastLines()
     said.write("[0]<stderr>:Traceback (most recent call last):\n[0]<stderr>:  File x\n[0]<std")
     said.write("err>:FloatingPointError: the loss is nan\n[1]<stderr>:some warning\n")
-    assert said.failure() == "FloatingPointError: the loss is nan"
+    assert said.named[-1] == "FloatingPointError: the loss is nan"
+    # the others fail after it, and say more
+    said.write(
+        "[1]<stderr>:tensorflow.errors_impl.UnknownError: Graph execution error:\n" + "[1]<stderr>: [[node\n" * 30
+    )
+    assert said.named[-1] == "FloatingPointError: the loss is nan"
     other = _LastLines()
     other.write("[0]<stderr>:Killed\n")
-    assert other.failure() == "Killed"
+    assert list(other.named) == []
+    assert other.lines[-1] == "Killed"

@@ -1,0 +1,128 @@
+"""A training that has not finished: what it keeps in the store until its run directory is whole."""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from jobs.experiment import CnnExperiment
+from jobs.run_directory import delete_staged
+from models.checkpoints import Checkpoints
+from preprocessing.errors import InputError
+from preprocessing.prepare import PreparedImages
+from preprocessing.storage import Storage, reason
+
+# Of a call, not of what is trained: another number of processes may go on.
+OF_THE_CALL = ("num_proc", "max_restarts", "overwrite", "resume", "store", "run", "data")
+
+
+@dataclass(frozen=True)
+class UnfinishedRun:
+    """A folder of the store, its name made of the run's.
+
+    Args:
+        storage: the session's file systems.
+        folder: absolute; holds the rows for Horovod and the checkpoints.
+        experiment: all of it, as YAML.
+    """
+
+    storage: Storage
+    folder: str
+    experiment: str
+
+    @property
+    def checkpoints(self) -> str:
+        return f"{self.folder}/checkpoints"
+
+    def check_rows(self, prepared: PreparedImages) -> None:
+        """Make sure that a training goes on with the rows it began with.
+
+        Raises:
+            InputError: these are others.
+        """
+        state, rows = f"{self.folder}/training.json", prepared.fingerprint()
+        with tempfile.TemporaryDirectory() as local:
+            file = Path(local) / "training.json"
+            if not self.storage.exists(state):
+                file.write_text(json.dumps({"experiment": self.experiment, "rows": rows}))
+                self.storage.upload(file, state)
+                return
+            self.storage.download(state, file)
+            began = json.loads(file.read_text())
+        fields = _differences(yaml.safe_load(began["experiment"]), yaml.safe_load(self.experiment))
+        if fields:
+            raise InputError(
+                f"--resume: the training began with {', '.join(fields)}: give the same, or --overwrite to begin anew"
+            )
+        if began["rows"] != rows:
+            raise InputError("--resume: the training began with other rows: give the same --data, or --overwrite")
+
+
+@contextmanager
+def unfinished_run(storage: Storage, experiment: CnnExperiment, run: str, text: str) -> Iterator[UnfinishedRun]:
+    """The place of a training's work in progress, deleted when the block ends.
+
+    When the job fails or is interrupted after an epoch has finished, and the user gave the run a name, it stays: the
+    same command with ``--resume`` goes on.
+
+    Raises:
+        InputError: there is an unfinished training of this name, and neither ``--resume`` nor ``--overwrite``; or the
+            store cannot be written.
+    """
+    target = storage.absolute(run).rstrip("/")
+    key = hashlib.sha256(target.encode()).hexdigest()[:8]
+    folder = f"{storage.absolute(experiment.store)}/{target.rsplit('/', 1)[-1]}-{key}"
+    unfinished = UnfinishedRun(storage, folder, text)
+    if storage.exists(folder):
+        if experiment.overwrite and not experiment.resume:
+            storage.delete(folder)
+        elif not experiment.resume:
+            raise InputError(
+                f"{run}: a training of this name has not finished, or still runs:"
+                " --resume goes on with it, --overwrite begins anew"
+            )
+        delete_staged(storage, target)
+    elif experiment.resume:
+        print(f"{run}: nothing to resume, this is the beginning", flush=True)
+    made = storage.missing_folders(folder)
+    try:
+        storage.make_folder(folder)
+    except Exception as error:
+        raise InputError(f"--store {experiment.store}: cannot be written: {reason(error)}") from error
+    try:
+        yield unfinished
+    except BaseException as error:
+        kept = Checkpoints(unfinished.checkpoints).epochs() if experiment.run else []
+        if kept and not isinstance(error, InputError):
+            error.add_note(
+                f"{kept[-1]} of {experiment.training.epochs} epochs are kept: the same command with --resume goes on"
+            )
+        elif not kept:
+            _delete(storage, folder, made)
+        raise
+    _delete(storage, folder, made)
+
+
+def _delete(storage: Storage, folder: str, made: list[str]) -> None:
+    storage.delete(folder)
+    for path in made[1:] or [folder.rsplit("/", 1)[0]]:
+        storage.delete_empty(path)
+
+
+def _differences(began: dict[str, object], now: dict[str, object], place: str = "") -> list[str]:
+    """The fields that differ, with the values of the first."""
+    fields = []
+    for name in sorted(set(began) | set(now)):
+        first, second = began.get(name), now.get(name)
+        if name in OF_THE_CALL and not place:
+            continue
+        if isinstance(first, dict) and isinstance(second, dict):
+            fields += _differences(first, second, f"{place}{name}.")
+        elif first != second:
+            fields.append(f"{place}{name} {first}")
+    return fields

@@ -1,0 +1,135 @@
+"""What a training that has not finished keeps, and who may go on with it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pyspark.sql import SparkSession
+
+from jobs.experiment import CnnExperiment, parse_experiment
+from jobs.unfinished import unfinished_run
+from models.checkpoints import Checkpoint, Checkpoints
+from preprocessing.errors import InputError
+from preprocessing.prepare import PreparedImages
+from preprocessing.storage import Storage
+
+
+class Rows(PreparedImages):
+    """Prepared images of which only the fingerprint is asked."""
+
+    def __init__(self, fingerprint: str) -> None:
+        object.__setattr__(self, "found", fingerprint)
+
+    def fingerprint(self) -> str:
+        return self.found  # type: ignore[attr-defined]
+
+
+@pytest.fixture(autouse=True)
+def _in_its_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def train(
+    storage: Storage, *options: str, epochs: int = 0, end: BaseException | None = None, rows: str = "1"
+) -> list[int]:
+    """A training that finishes so many epochs and ends like that; returns the epochs that were there before it."""
+    experiment, text = parse_experiment(CnnExperiment, "", [f"--store={Path.cwd()}/store", *options])
+    run = experiment.run or "runs/unnamed"
+    with unfinished_run(storage, experiment, f"{Path.cwd()}/{run}", text) as unfinished:
+        unfinished.check_rows(Rows(rows))
+        checkpoints = Checkpoints(unfinished.checkpoints)
+        before = checkpoints.epochs()
+        checkpoints = checkpoints.claim()
+        history = [{"val_loss": 1.0}]
+        for epoch in range(1, epochs + 1):
+            checkpoints.write(Checkpoint(epoch, 0.0, history * epoch, [], [np.zeros(2)], []))
+        if end is not None:
+            raise end
+    return before
+
+
+def interrupted(storage: Storage, *options: str, epochs: int = 2) -> None:
+    with pytest.raises(KeyboardInterrupt) as caught:
+        train(storage, *options, epochs=epochs, end=KeyboardInterrupt())
+    notes = getattr(caught.value, "__notes__", [])
+    assert bool(notes) == (epochs > 0 and any(option.startswith("--run") for option in options))
+
+
+def test_a_finished_one_leaves_nothing(storage: Storage, tmp_path: Path) -> None:
+    assert train(storage, "--run=runs/a", epochs=2) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_one_is_refused_and_goes_on_with_resume(storage: Storage, tmp_path: Path) -> None:
+    interrupted(storage, "--run=runs/a")
+    with pytest.raises(InputError, match=r"runs/a: a training of this name has not finished.*--resume goes on"):
+        train(storage, "--run=runs/a")
+    assert train(storage, "--run=runs/b") == []
+    assert train(storage, "--run=runs/a", "--resume", "--num-proc=1") == [1, 2]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_overwrite_begins_anew(storage: Storage) -> None:
+    interrupted(storage, "--run=runs/a")
+    assert train(storage, "--run=runs/a", "--overwrite") == []
+
+
+def test_resume_begins_where_there_is_nothing_to_go_on_with(
+    storage: Storage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(storage, "--run=runs/a", "--resume") == []
+    assert "nothing to resume" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("options", [("--run=runs/a",), ()], ids=["before an epoch", "without a name"])
+def test_what_cannot_be_gone_on_with_is_not_kept(storage: Storage, tmp_path: Path, options: tuple[str, ...]) -> None:
+    interrupted(storage, *options, epochs=0 if options else 2)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_experiment_or_other_rows_cannot_go_on_and_cost_nothing(storage: Storage) -> None:
+    interrupted(storage, "--run=runs/a")
+    with pytest.raises(InputError, match=r"began with training\.batch_size 120: give the same"):
+        train(storage, "--run=runs/a", "--resume", "--training.batch-size=7")
+    with pytest.raises(InputError, match="began with other rows"):
+        train(storage, "--run=runs/a", "--resume", rows="2")
+    assert train(storage, "--run=runs/a", "--resume") == [1, 2]
+
+
+def test_what_a_killed_job_left_beside_the_run_goes_when_it_is_taken_up(storage: Storage, tmp_path: Path) -> None:
+    interrupted(storage, "--run=runs/a")
+    (tmp_path / "runs/.a.0123").mkdir(parents=True)
+    (tmp_path / "runs/.ab.0123").mkdir()
+    train(storage, "--run=runs/a", "--resume")
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == [".ab.0123"]
+
+
+def test_one_that_was_to_replace_a_run_goes_on_by_the_same_command(storage: Storage) -> None:
+    interrupted(storage, "--run=runs/a", "--overwrite")
+    assert train(storage, "--run=runs/a", "--overwrite", "--resume") == [1, 2]
+
+
+def test_a_run_that_a_killed_job_was_about_to_replace_is_put_back(storage: Storage, tmp_path: Path) -> None:
+    interrupted(storage, "--run=runs/a")
+    (tmp_path / "runs/.a.0123.replaced").mkdir(parents=True)
+    (tmp_path / "runs/.a.0123.replaced/metrics.json").write_text("old")
+    (tmp_path / "runs/.a.0123").mkdir()
+    train(storage, "--run=runs/a", "--resume")
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["a"]
+    assert (tmp_path / "runs/a/metrics.json").read_text() == "old"
+
+
+def test_resume_without_a_name_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse_experiment(CnnExperiment, "", ["--resume"])
+    assert "--resume needs the --run" in capsys.readouterr().err
+
+
+def test_the_same_rows_have_one_fingerprint_in_any_order_and_others_another(spark: SparkSession) -> None:
+    def fingerprint(rows: list[tuple[str, str]]) -> str:
+        images = spark.createDataFrame(rows, "id string, split string")
+        return PreparedImages(images, None, None, {}, None, [], (1, 1, 1)).fingerprint()  # type: ignore[arg-type]
+
+    first = fingerprint([("a", "train"), ("b", "test")])
+    assert fingerprint([("b", "test"), ("a", "train")]) == first
+    assert fingerprint([("a", "train"), ("b", "train")]) != first
