@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: setup train test lint data clean
+.PHONY: setup train test lint data clean cluster cluster-train cluster-down test-cluster
 
 PYTHON := .venv/bin/python
 
@@ -35,6 +35,33 @@ lint: setup
 
 data: setup
 	$(PYTHON) jobs/download_data.py
+
+# Compose v2 is a command of docker, v1 one of its own; where docker has no BuildKit, its own builder builds.
+COMPOSE := $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
+export DOCKER_BUILDKIT := $(shell docker buildx version >/dev/null 2>&1 && echo 1 || echo 0)
+export COMMIT := $(shell git rev-parse HEAD 2>/dev/null)
+# as many as run already, or two
+WORKERS = $(patsubst 0,2,$(shell $(COMPOSE) ps --quiet worker 2>/dev/null | grep -c .))
+
+# The secret of this machine's cluster; whoever knows it can run code there.
+.env:
+	@command -v docker >/dev/null || { echo "error: docker is missing: apt-get install docker.io docker-compose" >&2; exit 1; }
+	@umask 077; echo "SPARK_SECRET=$$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')" > $@
+
+cluster: .env
+	@mkdir -p data
+	$(COMPOSE) build master
+	$(COMPOSE) up --detach --no-build --scale worker=$(WORKERS) master worker history
+	@docker/wait-healthy.sh $(COMPOSE)
+
+cluster-train: cluster
+	$(COMPOSE) run --rm submit jobs/train_cnn.py --config conf/sign_mnist.yaml --data /data/sign_mnist --run $(or $(RUN),runs/cnn) $(ARGS)
+
+cluster-down:
+	$(COMPOSE) down --remove-orphans
+
+test-cluster: setup
+	.venv/bin/pytest tests/cluster $(ARGS)
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# What a container is: master, worker, history, or submit with a job and its options.
+set -euo pipefail
+
+if [ -z "${SPARK_SECRET:-}" ]; then
+  echo "error: no secret: set SPARK_SECRET in .env, the same for all containers of a cluster" >&2
+  exit 1
+fi
+# Spark reads its secret from a file alone: one that nobody else in the container can read.
+export SPARK_CONF_DIR=$HOME/conf
+(
+  umask 077
+  cp --recursive conf/docker/. "$SPARK_CONF_DIR"
+  echo "spark.authenticate.secret $SPARK_SECRET" >>"$SPARK_CONF_DIR/spark-defaults.conf"
+)
+
+role=${1:-}
+case $role in
+  master)
+    exec .venv/bin/spark-class org.apache.spark.deploy.master.Master --host "$HOSTNAME" --port 7077 --webui-port 8080
+    ;;
+  worker)
+    exec .venv/bin/spark-class org.apache.spark.deploy.worker.Worker --webui-port 8081 spark://master:7077
+    ;;
+  history)
+    exec .venv/bin/spark-class org.apache.spark.deploy.history.HistoryServer
+    ;;
+  submit)
+    shift
+    exec .venv/bin/spark-submit --driver-memory "$DRIVER_MEMORY" --executor-memory "$WORKER_MEMORY" "$@"
+    ;;
+  *)
+    echo "error: the first word is ${role:-missing}; it is one of master, worker, history and submit" >&2
+    exit 2
+    ;;
+esac
