@@ -13,6 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from evaluation.smoothness import smoothed
+
 # Told apart by the colour-blind (Okabe and Ito's palette, as seaborn has it).
 BLUE, ORANGE, GREEN, RED = (sns.color_palette("colorblind")[i] for i in (0, 1, 2, 3))
 _WIDTH = 9.0
@@ -162,6 +164,48 @@ def pixel_importance_figure(importance: np.ndarray) -> Figure:
     image = axis.imshow(importance, cmap="cividis")
     axis.set(title="How much each pixel tells the classes apart", xlabel="column", ylabel="row")
     figure.colorbar(image, ax=axis, label="importance (they add up to 1)", shrink=0.8)
+    return figure
+
+
+def loss_curves(curves: Mapping[str, pd.DataFrame]) -> Figure:
+    """The training losses of several trainings in one chart, as they were and smoothed.
+
+    Args:
+        curves: by name, ``epoch`` (a fraction) and ``loss``.
+    """
+    figure = _figure(4.2)
+    with mpl.rc_context(_STYLE):
+        axis = figure.subplots()
+    colors, dashes = sns.color_palette("colorblind"), ["-", "--", "-.", ":"]
+    for index, (name, curve) in enumerate(curves.items()):
+        color = colors[index % 10]
+        axis.plot(curve["epoch"], curve["loss"], color=color, lw=0.7, alpha=0.4)
+        line = smoothed(curve["loss"].to_numpy())
+        axis.plot(curve["epoch"], line, color=color, lw=2, ls=dashes[index % 4], label=name)
+    axis.set(title="Training loss, as it was (thin) and smoothed", xlabel="epoch", ylabel="loss", yscale="log")
+    axis.legend()
+    return figure
+
+
+def learning_curve_figure(points: pd.DataFrame) -> Figure:
+    """Accuracy by the number of training pictures.
+
+    Args:
+        points: ``rows``, ``train``, ``validation``, ``test`` (accuracies), ``low`` and ``high`` (of the test's
+            interval), a row a size.
+    """
+    figure = _figure(4.2)
+    with mpl.rc_context(_STYLE):
+        axis = figure.subplots()
+    looks = {"train": (BLUE, "o", "-"), "validation": (ORANGE, "s", "--"), "test": (GREEN, "D", "-.")}
+    for name, (color, marker, dashes) in looks.items():
+        label = "training" if name == "train" else name
+        axis.plot(points["rows"], points[name], color=color, marker=marker, ls=dashes, label=label)
+    axis.fill_between(points["rows"], points["low"], points["high"], color=GREEN, alpha=0.15, label="test, 95 %")
+    axis.set(title="Accuracy by training-set size", xlabel="training pictures", ylabel="accuracy", xscale="log")
+    axis.set_xticks(points["rows"], [f"{rows:,}" for rows in points["rows"]], minor=False)
+    axis.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
+    axis.legend(loc="lower right")
     return figure
 
 

@@ -56,6 +56,30 @@ def write_comparison_report(path: Path, runs: list[Run], comparison: dict[str, A
     path.write_text(page.render(runs=runs, comparison=comparison, figure=functools.partial(_inline, figures)))
 
 
+def write_study_report(
+    path: Path, title: str, lead: str, synthetic: bool, table: pd.DataFrame, notes: list[str], figures: Path
+) -> None:
+    """The report on several trainings that answer one question.
+
+    Args:
+        path: the HTML file.
+        title: the question's subject.
+        lead: what was done, in a sentence.
+        synthetic: whether the data are the synthetic sample.
+        table: a row a training, as it is shown.
+        notes: what follows from it, a sentence each.
+        figures: the folder of the PNG files, all of which are shown.
+    """
+    page = _environment().get_template("study.html")
+    charts = {file.stem.replace("_", " "): _inline(figures, file.stem) for file in sorted(figures.glob("*.png"))}
+    path.write_text(
+        page.render(
+            title=title, lead=lead, synthetic=synthetic, columns=list(table.columns), rows=table.to_numpy().tolist(),
+            notes=notes, charts=charts,
+        )
+    )  # fmt: skip
+
+
 def _inline(folder: Path, name: str) -> str | None:
     path = folder / f"{name}.png"
     if not path.exists():

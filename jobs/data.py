@@ -1,4 +1,4 @@
-"""The images of a job: the folder it was given, or else the synthetic sample, made on the spot."""
+"""The images of a job: the folders it was given, or else the synthetic sample, made on the spot."""
 
 import tempfile
 import uuid
@@ -8,19 +8,25 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from jobs.experiment import Experiment
+from jobs.experiment import Experiment, ForestExperiment
 from preprocessing import synthetic
-from preprocessing.prepare import PreparedImages, prepare_images
+from preprocessing.prepare import PreparedImages, Sources, prepare_images
 from preprocessing.schema import TEST, TRAIN, VALIDATION
+from preprocessing.settings import Source
 from preprocessing.storage import Storage
 
 
 @contextmanager
-def data_folder(storage: Storage, experiment: Experiment, store: str) -> Iterator[str]:
-    """The folder of the CSV files. The synthetic sample lies in ``store``, where every executor sees it, for the time
-    of the job."""
-    if experiment.data is not None:
-        yield storage.absolute(experiment.data.rstrip("/"))
+def source_folders(storage: Storage, experiment: Experiment, store: str) -> Iterator[dict[Source, str]]:
+    """Where each source lies, absolute. The synthetic sample lies in ``store``, where every executor sees it, for the
+    time of the job."""
+    data = experiment.data.rstrip("/") if experiment.data else None
+    if experiment.sources:
+        prefix = f"{data}/" if data else ""
+        yield {source: storage.absolute(prefix + source.path.rstrip("/")) for source in experiment.sources}
+        return
+    if data is not None:
+        yield {Source(data): storage.absolute(data)}
         return
     folder = storage.absolute(f"{store}/synthetic-{uuid.uuid4().hex}")
     with tempfile.TemporaryDirectory() as local:
@@ -29,27 +35,48 @@ def data_folder(storage: Storage, experiment: Experiment, store: str) -> Iterato
         try:
             for file in sorted(Path(local).iterdir()):
                 storage.upload(file, f"{folder}/{file.name}")
-            yield folder
+            yield {Source(synthetic.SOURCE): folder}
         finally:
             storage.delete(folder)
             storage.delete_empty(folder.rsplit("/", 1)[0])
 
 
+def is_synthetic(experiment: Experiment) -> bool:
+    return experiment.data is None and not experiment.sources
+
+
 def source_name(experiment: Experiment) -> str:
+    """What figures and reports call the data."""
+    if experiment.sources:
+        return " and ".join(source.title for source in experiment.sources)
     return experiment.data or synthetic.SOURCE
 
 
-def read_images(spark: SparkSession, storage: Storage, folder: str, experiment: Experiment) -> PreparedImages:
+def read_images(
+    spark: SparkSession, storage: Storage, folders: dict[Source, str], experiment: Experiment
+) -> PreparedImages:
     """Read, cleanse and split, and say what came of it."""
     print(f"reading {source_name(experiment)}", flush=True)
     prepared = prepare_images(
         spark,
         storage,
-        folder,
-        max_rejected=experiment.max_rejected,
-        validation=experiment.preprocessing.validation,
-        seed=experiment.seed,
+        Sources(
+            folders,
+            experiment.preprocessing,
+            experiment.split,
+            experiment.classes,
+            experiment.max_rejected,
+            experiment.fraction,
+            experiment.seed,
+            experiment.forest.pca if isinstance(experiment, ForestExperiment) else None,
+        ),
     )
     rows = ", ".join(f"{prepared.rows(split):,} {split}" for split in (TRAIN, VALIDATION, TEST))
     print(f"rows: {rows}, {prepared.rejections.rejected:,} set aside; {len(prepared.classes)} classes", flush=True)
+    for split, found in prepared.near_copies["now"].items():
+        if found["near_copies"]:
+            print(
+                f"{found['near_copies']:,} of {found['pictures']:,} {split} pictures have a near-copy in training",
+                flush=True,
+            )
     return prepared

@@ -3,13 +3,13 @@
 import re
 import sys
 from dataclasses import dataclass, field
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 
 from jsonargparse import ArgumentParser, Namespace
-from jsonargparse.typing import ClosedUnitInterval, NonNegativeInt, PositiveInt
+from jsonargparse.typing import ClosedUnitInterval, NonNegativeInt, PositiveFloat, PositiveInt
 
-from models.settings import Forest, Network, Training
-from preprocessing.settings import Preprocessing
+from models.settings import BACKBONES, Forest, Network, Optimizer, Training
+from preprocessing.settings import Preprocessing, Source, Split
 
 
 @dataclass(frozen=True)
@@ -17,42 +17,138 @@ class Experiment:
     """What every training has.
 
     Args:
-        data: a folder with Sign-MNIST's two CSV files, packed or not, on any path Spark reads; none: the synthetic
-            sample, made on the spot.
+        data: a folder on any path Spark reads, with Sign-MNIST's two CSV files, packed or not, or of photographs, a
+            folder a class; none: the synthetic sample, made on the spot.
+        sources: several such folders, each with its own reading; their paths lie under data, if that is given.
+        classes: names of classes beyond letters, digits, Del, Nothing and Space.
         run: the run directory to write; none: one under runs/ with a name made of the job and the time.
         overwrite: replace a run directory that is there, once the new one is whole.
         store: where rows wait for Horovod's processes; every executor has to see it.
         seed: of the split, the first weights, the order of rows, the augmentation and the trees.
         max_rejected: the share of rows that may be set aside as unusable; more stop the job.
-        preprocessing: how rows become features.
+        fraction: the share of the training pictures that is used.
+        preprocessing: how pictures become rows, and rows features.
+        split: which pictures train, choose the epoch, and judge.
     """
 
     data: str | None = None
+    sources: list[Source] = field(default_factory=list)
+    classes: list[str] = field(default_factory=list)
     run: str | None = None
     overwrite: bool = False
     store: str = "store"
     seed: NonNegativeInt = 0
     max_rejected: ClosedUnitInterval = 0.01
+    fraction: ClosedUnitInterval = 1.0
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    split: Split = field(default_factory=Split)
+
+    def __post_init__(self) -> None:
+        if self.fraction == 0:
+            raise ValueError("fraction is 0; nothing would be left to train on: more than 0, 1 at most")
+        titles = [source.title for source in self.sources]
+        if len(set(titles)) < len(titles):
+            raise ValueError(f"sources: two are called {max(titles, key=titles.count)}: give each a name of its own")
 
 
 @dataclass(frozen=True)
-class CnnExperiment(Experiment):
+class NetworkExperiment(Experiment):
     """A network trained by Horovod.
 
     Args:
         num_proc: Horovod processes, each a Spark task; all of them run at the same time.
         max_restarts: how often the training goes on by itself after the loss of a process or host.
-        resume: go on with the unfinished training of this run, whose driver was lost; there is none: begin.
         network: which network.
         training: how it is trained.
     """
 
     num_proc: PositiveInt = 2
     max_restarts: NonNegativeInt = 3
-    resume: bool = False
     network: Network = field(default_factory=Network)
     training: Training = field(default_factory=Training)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.training.fine_tuning is not None and self.network.name not in BACKBONES:
+            raise ValueError(
+                f"training.fine_tuning belongs to {' and '.join(BACKBONES)}, and network.name is {self.network.name}"
+            )
+
+
+@dataclass(frozen=True)
+class CnnExperiment(NetworkExperiment):
+    """A network trained by Horovod, through the loss of the driver.
+
+    Args:
+        resume: go on with the unfinished training of this run, whose driver was lost; there is none: begin.
+    """
+
+    resume: bool = False
+
+
+@dataclass(frozen=True)
+class ComparedOptimizer(Optimizer):
+    """An optimizer and its learning rate.
+
+    Args:
+        learning_rate: for one process; Horovod multiplies it by the number of processes.
+    """
+
+    learning_rate: PositiveFloat = 0.001
+
+    @property
+    def settings(self) -> Optimizer:
+        return Optimizer(self.name, self.momentum, self.weight_decay, self.epsilon)
+
+
+@dataclass(frozen=True)
+class OptimizersExperiment(NetworkExperiment):
+    """One network trained with several optimizers.
+
+    Args:
+        optimizers: each with its learning rate.
+    """
+
+    optimizers: list[ComparedOptimizer] = field(
+        default_factory=lambda: [
+            ComparedOptimizer("sgd", momentum=0.9, learning_rate=0.01),
+            ComparedOptimizer("rmsprop"),
+            ComparedOptimizer("adam"),
+        ]
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        names = [optimizer.name for optimizer in self.optimizers]
+        if len(names) < 2 or len(set(names)) < len(names):
+            raise ValueError(f"optimizers are {', '.join(names)}; two or more different ones are compared")
+
+
+@dataclass(frozen=True)
+class LearningCurveExperiment(NetworkExperiment):
+    """One network trained on more and more of the training pictures.
+
+    Args:
+        fractions: the shares of them.
+    """
+
+    fractions: list[ClosedUnitInterval] = field(default_factory=lambda: [0.05, 0.1, 0.25, 0.5, 1.0])
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(set(self.fractions)) < max(2, len(self.fractions)) or 0 in self.fractions:
+            raise ValueError(f"fractions are {self.fractions}; two or more different ones, above 0, make a curve")
+
+
+@dataclass(frozen=True)
+class CrossValidationExperiment(NetworkExperiment):
+    """One network trained without one source or signer in turn.
+
+    Args:
+        by: what is left out.
+    """
+
+    by: Literal["source", "signer"] = "source"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,10 +21,12 @@ from pyspark.sql import DataFrame
 from evaluation import figures
 from evaluation.figures import Picture
 from evaluation.metrics import confused_pairs, summarise
+from evaluation.overfitting import overfitting
 from evaluation.report import write_run_report
 from evaluation.runs import METRICS_FILE, RUN_FILE, VERSION, Run, write_json
 from jobs.run_directory import StagedRun
 from jobs.session import ROOT, STARTED
+from models.calibration import calibration_error, mean_loss
 from models.prediction import count_confusions, mistakes_of_pairs, striking_predictions
 from preprocessing.prepare import PreparedImages, to_array
 from preprocessing.schema import TEST, TRAIN, VALIDATION
@@ -61,6 +63,8 @@ class TrainedModel:
         history: a row an epoch.
         importance: by pixel, shape ``(height, width)``.
         losses: of processes, hosts or the driver, see :class:`models.cnn.TrainedNetwork`.
+        loss_curve: the training loss on the way, ``epoch`` and ``loss``.
+        more: goes into ``metrics.json`` as it is.
     """
 
     job: str
@@ -73,6 +77,8 @@ class TrainedModel:
     history: pd.DataFrame | None = None
     importance: np.ndarray | None = None
     losses: list[dict[str, Any]] = field(default_factory=list)
+    loss_curve: pd.DataFrame | None = None
+    more: dict[str, Any] = field(default_factory=dict)
 
 
 def write_outcome(
@@ -104,7 +110,13 @@ def write_outcome(
     # read again: a second use must not ask the model a second time
     predictions = predictions.sparkSession.read.parquet(f"{staged.uri}/predictions")
     with watch.stage("evaluation"):
-        confusion = count_confusions(predictions, prepared.classes)
+        confusions = count_confusions(predictions, prepared.classes)
+        confusion = sum(confusions.values(), np.zeros((len(prepared.classes),) * 2, dtype=np.int64))
+        test = summarise(confusion, prepared.classes) | {
+            "loss": mean_loss(predictions, prepared.classes),
+            "calibration_error": calibration_error(predictions),
+            "sources": {name: _of_source(found, prepared.classes) for name, found in confusions.items()},
+        }
         if confusion.sum() != prepared.rows(TEST):
             raise OSError(
                 f"{staged.uri}/predictions: {confusion.sum()} of {prepared.rows(TEST)} predictions are there:"
@@ -115,13 +127,15 @@ def write_outcome(
         figures.save_figures(charts, staged.local / "figures", source)
         prepared.rejected.coalesce(1).write.csv(f"{staged.uri}/rejected", header=True)
         prepared.pipeline.write().save(f"{staged.uri}/pipeline")
-    finished = Run(run, _about(model), _metrics(prepared, model, confusion, source, synthetic, watch))
+    finished = Run(run, _about(model), _metrics(prepared, model, confusion, test, source, synthetic, watch))
     write_json(staged.local / RUN_FILE, finished.about)
     write_json(staged.local / METRICS_FILE, finished.metrics)
     (staged.local / "classes.json").write_text(json.dumps(prepared.classes) + "\n")
     (staged.local / "experiment.yaml").write_text(experiment)
     if model.history is not None:
         model.history.to_csv(staged.local / "history.csv", index=False)
+    if model.loss_curve is not None:
+        model.loss_curve.to_csv(staged.local / "loss_curve.csv", index=False)
     write_run_report(staged.local / "report.html", finished, pairs, model.history, staged.local / "figures", experiment)
     return finished
 
@@ -136,8 +150,21 @@ def say_outcome(run: Run) -> None:
     )
 
 
+def _of_source(confusion: np.ndarray, classes: list[str]) -> dict[str, Any]:
+    found = summarise(confusion, classes)
+    return {name: found[name] for name in ("accuracy", "accuracy_interval", "correct", "macro")} | {
+        "rows": int(confusion.sum())
+    }
+
+
 def _metrics(
-    prepared: PreparedImages, model: TrainedModel, confusion: np.ndarray, source: str, synthetic: bool, watch: Stopwatch
+    prepared: PreparedImages,
+    model: TrainedModel,
+    confusion: np.ndarray,
+    test: dict[str, Any],
+    source: str,
+    synthetic: bool,
+    watch: Stopwatch,
 ) -> dict[str, Any]:
     rows = {split: prepared.rows(split) for split in (TRAIN, VALIDATION, TEST)}
     watch.seconds["total"] = time.monotonic() - STARTED
@@ -151,11 +178,18 @@ def _metrics(
         "bytes": model.size,
         "rows": rows | {"rejected": prepared.rejections.rejected},
         "rejected": prepared.rejections.reasons,
+        "sources": prepared.sources,
+        "near_copies": prepared.near_copies,
+        "normalisation": asdict(prepared.normalisation),
         "seconds": watch.seconds,
         "train": model.train,
         "restarts": len(model.losses),
         "losses": model.losses,
-        "test": summarise(confusion, prepared.classes)
+        "overfitting": None
+        if model.history is None
+        else overfitting(model.history, model.train["best_epoch"], test["accuracy"]),
+        **model.more,
+        "test": test
         | {
             "images_per_second": rows[TEST] / watch.seconds["prediction"],
             "fingerprint": prepared.test_fingerprint(),

@@ -6,6 +6,7 @@ Without --data it trains on a synthetic sample, made on the spot.
 """
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -18,44 +19,38 @@ def main() -> None:
     experiment, text = parse_experiment(CnnExperiment, "Train a convolutional network with Horovod on Spark.")
     spark = open_session("train_cnn")
 
-    from jobs.data import data_folder, read_images, source_name
+    from jobs.data import is_synthetic, read_images, source_folders, source_name
     from jobs.outcome import Stopwatch, TrainedModel, say_outcome, write_outcome
     from jobs.run_directory import default_run, staged_run
+    from jobs.training import check_network, network_training
     from jobs.unfinished import unfinished_run
-    from models.checkpoints import Checkpoints
+    from models.calibration import calibrate
     from models.cluster import check_hosts, check_slots
-    from models.cnn import NetworkTraining
+    from models.cnn import train
     from models.prediction import predict_with_network
-    from models.store import training_store
-    from preprocessing.schema import TEST, TRAIN
+    from preprocessing.schema import TEST, VALIDATION
     from preprocessing.storage import Storage
 
     storage, watch = Storage(spark), Stopwatch()
     run = experiment.run or default_run("cnn")
+    check_network(experiment)
     check_slots(spark, 1 if experiment.resume else experiment.num_proc)  # Horovod would wait ten minutes for them
     with (
         unfinished_run(storage, experiment, run, text) as unfinished,
         staged_run(storage, run, experiment.overwrite) as staged,
-        data_folder(storage, experiment, unfinished.folder) as folder,
+        source_folders(storage, experiment, unfinished.folder) as folders,
     ):
-        check_hosts(spark, readable=[folder], writable=[unfinished.folder, staged.uri])
+        check_hosts(spark, readable=list(folders.values()), writable=[unfinished.folder, staged.uri])
         with watch.stage("preprocessing"):
-            prepared = read_images(spark, storage, folder, experiment)
+            prepared = read_images(spark, storage, folders, experiment)
             unfinished.check_rows(prepared)
-            features = prepared.pipeline.transform(prepared.images)
         with watch.stage("training"):
-            training = NetworkTraining(
-                spark,
-                training_store(features, storage, unfinished.folder, experiment.num_proc),
-                Checkpoints(unfinished.checkpoints),
-                experiment.network.name,
-                experiment.training,
-                prepared.shape,
-                len(prepared.classes),
-                prepared.rows(TRAIN),
-                experiment.seed,
-            )
-            trained = training.run(experiment.num_proc, experiment.max_restarts)
+            training = network_training(spark, storage, experiment, prepared, unfinished.folder)
+            trained = train(training, experiment.num_proc, experiment.max_restarts)
+        more = {}
+        if experiment.training.calibration:
+            validation = predict_with_network(prepared.split(VALIDATION), trained.model, prepared.classes)
+            more["calibration"] = asdict(calibrate(trained.model, validation, prepared.classes))
         path = staged.local / "model.keras"
         trained.model.save(path)
         model = TrainedModel(
@@ -68,10 +63,12 @@ def main() -> None:
             num_proc=experiment.num_proc,
             history=trained.history,
             losses=trained.losses,
+            loss_curve=trained.loss_curve,
+            more=more,
         )
         predictions = predict_with_network(prepared.split(TEST), trained.model, prepared.classes)
         finished = write_outcome(
-            staged, run, source_name(experiment), experiment.data is None, text, prepared, model, predictions, watch
+            staged, run, source_name(experiment), is_synthetic(experiment), text, prepared, model, predictions, watch
         )
     say_outcome(finished)
 

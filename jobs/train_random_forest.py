@@ -18,12 +18,13 @@ def main() -> None:
     experiment, text = parse_experiment(ForestExperiment, "Grow a random forest with Spark MLlib.")
     spark = open_session("train_random_forest")
 
-    from jobs.data import data_folder, read_images, source_name
+    from jobs.data import is_synthetic, read_images, source_folders, source_name
     from jobs.outcome import Stopwatch, TrainedModel, say_outcome, write_outcome
     from jobs.run_directory import default_run, staged_run
     from models.cluster import check_hosts
     from models.forest import count_nodes, pixel_importance, train_forest
     from models.prediction import predict_with_forest
+    from preprocessing.features import fitted_pca
     from preprocessing.schema import TEST, TRAIN
     from preprocessing.storage import Storage
 
@@ -31,16 +32,17 @@ def main() -> None:
     run = experiment.run or default_run("forest")
     with (
         staged_run(storage, run, experiment.overwrite) as staged,
-        data_folder(storage, experiment, experiment.store) as folder,
+        source_folders(storage, experiment, experiment.store) as folders,
     ):
-        check_hosts(spark, readable=[folder], writable=[staged.uri])
+        check_hosts(spark, readable=list(folders.values()), writable=[staged.uri])
         with watch.stage("preprocessing"):
-            prepared = read_images(spark, storage, folder, experiment)
+            prepared = read_images(spark, storage, folders, experiment)
             features = prepared.pipeline.transform(prepared.split(TRAIN)).select("id", "features", "label_index")
         print(f"growing {experiment.forest.trees} trees, {experiment.forest.max_depth} deep at most", flush=True)
         with watch.stage("training"):
             forest = train_forest(features, experiment.forest, experiment.seed)
         forest.write().save(f"{staged.uri}/model")
+        pca = fitted_pca(prepared.pipeline)
         model = TrainedModel(
             job="forest",
             name="random forest",
@@ -49,11 +51,12 @@ def main() -> None:
             size=storage.size(f"{staged.uri}/model"),
             train={"images_per_second": prepared.rows(TRAIN) / watch.seconds["training"], "epochs": 0},
             num_proc=spark.sparkContext.defaultParallelism,
-            importance=pixel_importance(forest, prepared.shape),
+            importance=pixel_importance(forest, prepared.shape, pca),
+            more={"pca": pca and {"components": pca.getK(), "variance": float(pca.explainedVariance.toArray().sum())}},
         )
         predictions = predict_with_forest(prepared.split(TEST), prepared.pipeline, forest, prepared.classes)
         finished = write_outcome(
-            staged, run, source_name(experiment), experiment.data is None, text, prepared, model, predictions, watch
+            staged, run, source_name(experiment), is_synthetic(experiment), text, prepared, model, predictions, watch
         )
     say_outcome(finished)
 

@@ -6,14 +6,18 @@ import time
 from typing import Any
 
 import horovod.tensorflow.keras as hvd
+import numpy as np
 from horovod.tensorflow.functions import allgather_object
 from keras import backend
 from keras.callbacks import Callback
 
 from models.checkpoints import Checkpoint, Checkpoints
 from models.progress import Address, Teller
+from models.progression import has_finished, plateau_factor
+from models.settings import Training
 
 Logs = dict[str, float] | None
+CURVE_POINTS = 50
 
 
 class CosineSchedule(Callback):
@@ -49,6 +53,26 @@ class CosineSchedule(Callback):
         self.step += 1
 
 
+class PlateauSchedule(Callback):
+    """The learning rate halved whenever the validation loss has not fallen for some epochs.
+
+    Args:
+        patience: how many.
+        history: a row for each epoch that has finished; it grows.
+    """
+
+    def __init__(self, patience: int, history: list[dict[str, Any]]) -> None:
+        super().__init__()
+        self.patience = patience
+        self.history = history
+
+    def on_train_begin(self, logs: Logs = None) -> None:
+        self.peak = float(backend.get_value(self.model.optimizer.lr))
+
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+        backend.set_value(self.model.optimizer.lr, self.peak * plateau_factor(self.history, self.patience))
+
+
 class GoOn(Callback):
     """Every rank takes up a training where a checkpoint left it: weights and the optimizer's state."""
 
@@ -69,9 +93,10 @@ class EpochEnd(Callback):
     """What follows an epoch: its seconds and speed join the history; rank 0 keeps a checkpoint, then tells the driver.
 
     ``images_per_second`` counts the training pictures of all ranks over the time of the training steps alone,
-    ``learning_rate`` is that of the last step.
+    ``learning_rate`` is that of the last step, ``curve`` the loss on the way, rank 0's, in 50 points at most.
 
     Args:
+        settings: say when the training ends.
         rows: training pictures of all ranks.
         checkpoints: where they go.
         history: a row for each epoch that has finished before.
@@ -82,14 +107,16 @@ class EpochEnd(Callback):
 
     def __init__(
         self,
+        settings: Training,
         rows: int,
         checkpoints: Checkpoints,
-        history: list[dict[str, float]],
+        history: list[dict[str, Any]],
         losses: list[dict[str, Any]],
         since: float,
         driver: Address,
     ) -> None:
         super().__init__()
+        self.settings = settings
         self.rows = rows
         self.checkpoints = checkpoints
         self.history = history
@@ -108,6 +135,11 @@ class EpochEnd(Callback):
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         self.begin = time.perf_counter()
         self.trained: float | None = None
+        self.totals = [0.0]
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        # Keras tells the mean since the epoch began
+        self.totals.append(logs["loss"] * (batch + 1))
 
     def on_test_begin(self, logs: Logs = None) -> None:
         self.trained = time.perf_counter()
@@ -120,8 +152,9 @@ class EpochEnd(Callback):
         logs["learning_rate"] = float(backend.get_value(self.model.optimizer.lr))
         logs["seconds"] = now - self.begin
         logs["images_per_second"] = self.rows / ((self.trained or now) - self.begin)
-        row = {"epoch": number} | {name: float(value) for name, value in logs.items()}
-        self.history.append(row)
+        row: dict[str, Any] = {"epoch": number} | {name: float(value) for name, value in logs.items()}
+        self.history.append(row | {"curve": _means(self.totals)})
+        self.model.stop_training = has_finished(self.history, self.settings)
         if self.teller is None:
             return
         optimizer = [variable.numpy() for variable in self.model.optimizer.variables()]
@@ -129,6 +162,12 @@ class EpochEnd(Callback):
             Checkpoint(number, time.time(), self.history, self.losses, self.model.get_weights(), optimizer)
         )
         self.teller.tell(row)
+
+
+def _means(totals: list[float]) -> list[float]:
+    """The mean step between 50 points of a running total, or of all steps where they are fewer."""
+    points = np.unique(np.linspace(0, len(totals) - 1, CURVE_POINTS + 1).round().astype(int))
+    return (np.diff(np.array(totals)[points]) / np.diff(points)).tolist()
 
 
 class LastModel(Callback):

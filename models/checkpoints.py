@@ -12,6 +12,8 @@ from typing import Any
 import fsspec
 import numpy as np
 
+from models.progression import best_epoch
+
 _FILE = re.compile(r"epoch-(\d+)\.npz$")
 
 
@@ -38,11 +40,7 @@ class Checkpoint:
     @property
     def best_epoch(self) -> int:
         """The epoch of the lowest validation loss."""
-        return _best_epoch(self.history)
-
-
-def _best_epoch(history: list[dict[str, float]]) -> int:
-    return 1 + min(range(len(history)), key=lambda i: history[i]["val_loss"])
+        return best_epoch(self.history)
 
 
 class Checkpoints:
@@ -98,7 +96,7 @@ class Checkpoints:
         system.mv(half, self._file(folder, checkpoint.epoch))
         # the best of those before, too: they are what is left when this file turns out damaged
         before = checkpoint.history[:-1] or checkpoint.history
-        kept = {checkpoint.epoch, checkpoint.epoch - 1, _best_epoch(checkpoint.history), _best_epoch(before)}
+        kept = {checkpoint.epoch, checkpoint.epoch - 1, best_epoch(checkpoint.history), best_epoch(before)}
         for epoch in self.epochs():
             if epoch not in kept:
                 system.rm(self._file(folder, epoch))

@@ -1,6 +1,7 @@
 """A network trained by Horovod's ``KerasEstimator`` on the processes of a Spark cluster, through the loss of some."""
 
 import collections
+import dataclasses
 import functools
 import io
 import os
@@ -16,6 +17,7 @@ from typing import Any
 
 import cloudpickle
 import keras
+import numpy as np
 import pandas as pd
 from horovod.runner.common.util.timeout import TimeoutException
 from horovod.spark.common.backend import SparkBackend
@@ -24,15 +26,18 @@ from horovod.spark.keras import KerasEstimator
 from pyspark.sql import SparkSession
 
 import models
-from models.callbacks import CosineSchedule, EpochEnd, GoOn, LastModel
+from models.callbacks import CosineSchedule, EpochEnd, GoOn, LastModel, PlateauSchedule
 from models.checkpoints import Checkpoint, Checkpoints
 from models.cluster import ExecutorWatch, is_local, network_interfaces, wait_for_slots
 from models.data_module import data_module
 from models.errors import TrainingError
-from models.networks import NETWORKS
+from models.networks import build_network, unfreeze
+from models.optimizers import build_optimizer
 from models.progress import epoch_listener
-from models.settings import Augmentation, Training
+from models.progression import has_finished
+from models.settings import Augmentation, Network, Training
 from models.store import LABEL, PIXELS
+from preprocessing.normalisation import Normalisation
 from preprocessing.schema import VALIDATION
 
 # Horovod starts processes of its own, which do not look where Spark puts a job's packages: what they need of this
@@ -63,6 +68,7 @@ class TrainedNetwork:
         model: takes ``uint8`` ``(batch, pixels)``, returns ``float32`` probabilities ``(batch, classes)``.
         history: a row an epoch: ``epoch`` from 1, ``loss``, ``accuracy``, ``precision``, ``recall``, each of them again
             as ``val_…``, all averaged over the ranks, ``learning_rate``, ``seconds`` and ``images_per_second``.
+        loss_curve: the training loss on the way, ``epoch`` (a fraction, from 0) and ``loss``.
         best_epoch: the epoch of the lowest validation loss.
         losses: of processes, hosts or the driver, one entry each: ``what``, ``time``, ``after_epoch`` (the last one
             finished), ``seconds`` from its end to the first step after the loss, ``num_proc`` from then on.
@@ -70,6 +76,7 @@ class TrainedNetwork:
 
     model: keras.Model
     history: pd.DataFrame
+    loss_curve: pd.DataFrame
     best_epoch: int
     losses: list[Loss]
 
@@ -94,23 +101,29 @@ class NetworkTraining:
         spark: the session whose executors run the processes.
         store: from :func:`models.store.training_store`.
         checkpoints: where finished epochs are kept; what is there already is gone on from.
-        name: a key of :data:`models.networks.NETWORKS`.
+        network: which network.
         settings: how it is trained.
         shape: ``(height, width, channels)`` of a picture.
         classes: the number of classes.
+        normalisation: of the pixels.
         rows: training rows in the store, for the speed.
         seed: of the first weights, the order of the rows and the augmentation.
+        start: weights to begin with; none: they are drawn.
+        first_layer: the first one that is trained, see :func:`models.networks.unfreeze`; none: as the network has it.
     """
 
     spark: SparkSession
     store: Store
     checkpoints: Checkpoints
-    name: str
+    network: Network
     settings: Training
     shape: tuple[int, int, int]
     classes: int
+    normalisation: Normalisation
     rows: int
     seed: int
+    start: list[np.ndarray] | None = None
+    first_layer: str | None = None
 
     def run(self, num_proc: int, max_restarts: int) -> TrainedNetwork:
         """Train until all epochs have finished.
@@ -128,12 +141,12 @@ class NetworkTraining:
             losses.append(_loss("the driver", last, last.time))
             print(f"going on after epoch {last.epoch} of {self.settings.epochs}", flush=True)
         restarts = 0
-        while last is None or last.epoch < self.settings.epochs:
+        while last is None or not has_finished(last.history, self.settings):
             processes = self._processes(num_proc)
             try:
                 self._fit(processes, last, losses, since)
                 last = self.checkpoints.last()
-                if last is None or last.epoch < self.settings.epochs:
+                if last is None or not has_finished(last.history, self.settings):
                     raise TrainingError(f"{self.checkpoints.url}: the last epoch's checkpoint is not there")
                 losses = last.losses
             except _ProcessLostError as lost:
@@ -150,6 +163,16 @@ class NetworkTraining:
             losses[-1] |= {"seconds": 0.0, "num_proc": num_proc}
         return self._best(last, losses)
 
+    def _model(self) -> keras.Model:
+        keras.utils.set_random_seed(self.seed)
+        network = self.network if self.start is None else dataclasses.replace(self.network, weights="none")
+        model = build_network(network, self.shape, self.classes, self.normalisation)
+        if self.start is not None:
+            model.set_weights(self.start)
+        if self.first_layer is not None:
+            unfreeze(model, self.first_layer)
+        return model
+
     def _say_loss(self, restarts: int, max_restarts: int, loss: Loss) -> None:
         said = f"lost {loss['what']}, {loss['after_epoch']} of {self.settings.epochs} epochs have finished"
         if restarts > max_restarts:
@@ -165,7 +188,6 @@ class NetworkTraining:
 
     def _fit(self, num_proc: int, last: Checkpoint | None, losses: list[Loss], since: float) -> None:
         """One attempt, from ``last`` to the end. Raises :class:`_ProcessLostError` when others are worth it."""
-        keras.utils.set_random_seed(self.seed)
         done = last.epoch if last else 0
         history = last.history if last else []
         errors = _LastLines()
@@ -173,9 +195,11 @@ class NetworkTraining:
         callbacks: list[keras.callbacks.Callback] = [GoOn(checkpoints, done)] if last else []
         if self.settings.schedule == "cosine":
             callbacks.append(CosineSchedule(self.settings.epochs, done))
+        elif self.settings.schedule == "plateau":
+            callbacks.append(PlateauSchedule(self.settings.patience, history))
         watch = ExecutorWatch(self.spark)
         with epoch_listener(self.spark, functools.partial(_say, self.settings.epochs)) as driver:
-            callbacks.append(EpochEnd(self.rows, checkpoints, history, losses, since, driver))
+            callbacks.append(EpochEnd(self.settings, self.rows, checkpoints, history, losses, since, driver))
             estimator = KerasEstimator(
                 backend=SparkBackend(
                     num_proc,
@@ -188,8 +212,8 @@ class NetworkTraining:
                 backend_env=_process_environment(self.spark, num_proc),
                 store=self.store,
                 data_module=data_module(self.shape, self.classes, self.settings.augmentation),
-                model=NETWORKS[self.name](self.shape, self.classes),
-                optimizer=keras.optimizers.Adam(self.settings.learning_rate),
+                model=self._model(),
+                optimizer=build_optimizer(self.settings.optimizer, self.settings.learning_rate),
                 loss=keras.losses.CategoricalCrossentropy(label_smoothing=self.settings.label_smoothing),
                 metrics=["accuracy", keras.metrics.Precision(name="precision"), keras.metrics.Recall(name="recall")],
                 feature_cols=[PIXELS],
@@ -221,9 +245,42 @@ class NetworkTraining:
 
     def _best(self, last: Checkpoint, losses: list[Loss]) -> TrainedNetwork:
         # anew from the weights: without the optimizer's state, three times as large, and without Horovod's part in it
-        model = NETWORKS[self.name](self.shape, self.classes)
+        model = self._model()
         model.set_weights(self.checkpoints.read(last.best_epoch).weights)
-        return TrainedNetwork(model, pd.DataFrame(last.history), last.best_epoch, losses)
+        history = pd.DataFrame(last.history)
+        curves = history.pop("curve")
+        points = [
+            (epoch - 1 + (place + 1) / len(curve), loss)
+            for epoch, curve in zip(history["epoch"], curves, strict=True)
+            for place, loss in enumerate(curve)
+        ]
+        return TrainedNetwork(model, history, pd.DataFrame(points, columns=["epoch", "loss"]), last.best_epoch, losses)
+
+
+def train(training: NetworkTraining, num_proc: int, max_restarts: int) -> TrainedNetwork:
+    """Train a network, and fine-tune it where the experiment says so: the epochs of both in one history."""
+    trained = training.run(num_proc, max_restarts)
+    tuning = training.settings.fine_tuning
+    if tuning is None:
+        return trained
+    print(f"fine-tuning from {tuning.layer} on", flush=True)
+    tuned = dataclasses.replace(
+        training,
+        checkpoints=Checkpoints(f"{training.checkpoints.url}-fine-tuning"),
+        settings=dataclasses.replace(
+            training.settings, epochs=tuning.epochs, learning_rate=tuning.learning_rate, fine_tuning=None
+        ),
+        start=trained.model.get_weights(),
+        first_layer=tuning.layer,
+    ).run(num_proc, max_restarts)
+    before = len(trained.history)
+    history, curve = (
+        pd.concat([first, second.assign(epoch=second["epoch"] + before)], ignore_index=True)
+        for first, second in ((trained.history, tuned.history), (trained.loss_curve, tuned.loss_curve))
+    )
+    losses = trained.losses + [loss | {"after_epoch": loss["after_epoch"] + before} for loss in tuned.losses]
+    best = int(history["val_loss"].argmin()) + 1
+    return TrainedNetwork(tuned.model if best > before else trained.model, history, curve, best, losses)
 
 
 class _ProcessLostError(Exception):

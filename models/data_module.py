@@ -1,23 +1,29 @@
-"""How one Horovod process gets its shard: read once by Petastorm, kept as bytes, batched and augmented by tf.data."""
+"""How one Horovod process gets its shard: read by Petastorm, once or as it goes, batched and augmented by tf.data."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from horovod.spark.common.datamodule import DataModule
 from petastorm import make_batch_reader
+from petastorm.reader import Reader
 
 from models.augmentation import augment
 from models.settings import Augmentation
 from models.store import LABEL, PIXELS
 
+# What a process keeps of its shard: all of it, or as much as it shuffles at a time.
+MEMORY_BYTES = 32 * 1024 * 1024
+
 
 class ShardDataModule(DataModule):
-    """A rank's share of the rows in memory, one byte a pixel.
+    """A rank's share of the rows, one byte a pixel: in memory where it fits in 32 MB, streamed where it does not.
 
-    Horovod's own module unbatches and rebatches row by row; here a batch is one gather from an array.
+    Horovod's own module unbatches and rebatches row by row; here a batch is one gather from an array. A stream reads
+    row groups in another order every time and mixes their rows among 32 MB of them, so that a process needs as much
+    memory for a million pictures as for a thousand.
 
     Args:
         shape: ``(height, width, channels)`` of a picture.
@@ -44,44 +50,75 @@ class ShardDataModule(DataModule):
 
     def train_data(self) -> tf.data.Dataset:
         """Batches without end: ``uint8`` pixels ``(batch, pixels)`` and one-hot labels ``(batch, classes)``."""
-        pixels, labels = self._read_shard(self.train_dir)
         # Another order and other changes on every rank.
         seed = self.seed * self.shard_count + self.cur_shard
-        rows = tf.data.Dataset.range(len(labels)).shuffle(len(labels), seed=seed).repeat()
+        batches = self._rows(self.train_dir, self.train_batch_size, seed)
         seeds = tf.data.Dataset.random(seed=seed).batch(2)
-        batches = tf.data.Dataset.zip((rows.batch(self.train_batch_size), seeds))
         changes = self.augmentation != Augmentation()
 
-        def gather(indices: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            x, y = tf.gather(pixels, indices), tf.one_hot(tf.gather(labels, indices), self.classes)
-            return (augment(x, self.shape, self.augmentation, seed) if changes else x), y
+        def change(rows: tuple[tf.Tensor, tf.Tensor], seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            x, y = rows
+            return (augment(x, self.shape, self.augmentation, seed) if changes else x), tf.one_hot(y, self.classes)
 
-        return batches.map(gather).prefetch(4)
+        return tf.data.Dataset.zip((batches, seeds)).map(change).prefetch(2)
 
     def val_data(self) -> tf.data.Dataset:
-        """The shard's validation rows once, in order."""
-        pixels, labels = self._read_shard(self.val_dir)
-        rows = tf.data.Dataset.range(len(labels)).batch(self.val_batch_size)
-        return rows.map(
-            lambda indices: (tf.gather(pixels, indices), tf.one_hot(tf.gather(labels, indices), self.classes))
-        ).repeat()
+        """The shard's validation rows, in order, over and over."""
+        batches = self._rows(self.val_dir, self.val_batch_size, None)
+        return batches.map(lambda x, y: (x, tf.one_hot(y, self.classes))).prefetch(2)
 
-    def _read_shard(self, path: str) -> tuple[tf.Tensor, tf.Tensor]:
-        with make_batch_reader(
+    def _rows(self, path: str, batch_size: int, seed: int | None) -> tf.data.Dataset:
+        """Batches without end of pixels and class numbers; mixed where there is a seed."""
+        shard, size = [], 0
+        with self._reader(path, 1, None) as reader:
+            for pixels, labels in _chunks(reader):
+                shard.append((pixels, labels))
+                size += pixels.nbytes
+                if size > MEMORY_BYTES:
+                    width = pixels.shape[1]
+                    del shard
+                    return self._stream(path, batch_size, seed, width)
+        pixels, labels = (tf.constant(np.concatenate(part)) for part in zip(*shard, strict=True))
+        rows = tf.data.Dataset.range(len(labels))
+        if seed is not None:
+            rows = rows.shuffle(len(labels), seed=seed)
+            rows = rows.repeat().batch(batch_size)
+        else:
+            rows = rows.batch(batch_size).repeat()
+        return rows.map(lambda places: (tf.gather(pixels, places), tf.gather(labels, places)))
+
+    def _stream(self, path: str, batch_size: int, seed: int | None, width: int) -> tf.data.Dataset:
+        def chunks() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+            # a training reads on and on, in another order each time; validation rows come once, and then again
+            with self._reader(path, 1 if seed is None else None, seed) as reader:
+                yield from _chunks(reader)
+
+        kinds = (tf.TensorSpec((None, width), tf.uint8), tf.TensorSpec((None,), tf.int32))
+        rows = tf.data.Dataset.from_generator(chunks, output_signature=kinds).unbatch()
+        if seed is not None:
+            return rows.shuffle(MEMORY_BYTES // width, seed=seed).batch(batch_size)
+        return rows.batch(batch_size).repeat()
+
+    def _reader(self, path: str, epochs: int | None, seed: int | None) -> Reader:
+        return make_batch_reader(
             path,
             schema_fields=[PIXELS, LABEL],
-            num_epochs=1,
+            num_epochs=epochs,
             cur_shard=self.cur_shard,
             shard_count=self.shard_count,
-            shuffle_row_groups=False,
+            shuffle_row_groups=seed is not None,
+            seed=seed,
             # in this thread, which keeps one order; Petastorm 0.13's pool of threads may end before its last pieces
             reader_pool_type="dummy",
             storage_options=self.storage_options,
-        ) as reader:
-            batches = [(b"".join(getattr(batch, PIXELS)), getattr(batch, LABEL)) for batch in reader]
-        labels = np.concatenate([labels for _, labels in batches]).astype(np.int32)
-        pixels = np.frombuffer(b"".join(pixels for pixels, _ in batches), dtype=np.uint8).reshape(len(labels), -1)
-        return tf.constant(pixels), tf.constant(labels)
+        )
+
+
+def _chunks(reader: Reader) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Pixels ``uint8`` ``(rows, width)`` and class numbers ``int32`` of each row group."""
+    for batch in reader:
+        labels = getattr(batch, LABEL).astype(np.int32)
+        yield np.frombuffer(b"".join(getattr(batch, PIXELS)), dtype=np.uint8).reshape(len(labels), -1), labels
 
 
 def data_module(shape: tuple[int, int, int], classes: int, augmentation: Augmentation) -> Callable[..., DataModule]:

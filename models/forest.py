@@ -2,6 +2,7 @@
 
 import numpy as np
 from pyspark.ml.classification import RandomForestClassificationModel, RandomForestClassifier
+from pyspark.ml.feature import PCAModel
 from pyspark.sql import DataFrame
 
 from models.settings import Forest
@@ -40,9 +41,17 @@ def train_forest(features: DataFrame, settings: Forest, seed: int) -> RandomFore
         features.unpersist()
 
 
-def pixel_importance(forest: RandomForestClassificationModel, shape: tuple[int, int, int]) -> np.ndarray:
-    """How much each pixel served to tell the classes apart: ``float64``, shape ``(height, width)``, sum 1."""
-    return forest.featureImportances.toArray().reshape(shape).sum(axis=2)
+def pixel_importance(
+    forest: RandomForestClassificationModel, shape: tuple[int, int, int], pca: PCAModel | None = None
+) -> np.ndarray:
+    """How much each pixel served to tell the classes apart: ``float64``, shape ``(height, width)``, sum 1.
+
+    Of a forest on principal components, each component's importance is shared out among the pixels it is made of.
+    """
+    importance = forest.featureImportances.toArray()
+    if pca is not None:
+        importance = pca.pc.toArray() ** 2 @ importance
+    return importance.reshape(shape).sum(axis=2)
 
 
 def count_nodes(forest: RandomForestClassificationModel) -> int:

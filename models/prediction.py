@@ -19,6 +19,7 @@ BATCH = 512
 PREDICTIONS = T.StructType(
     [
         T.StructField("id", T.StringType(), False),
+        T.StructField("source", T.StringType(), False),
         T.StructField("label", T.StringType(), False),
         T.StructField("prediction", T.StringType(), False),
         # In the order of the class names.
@@ -41,13 +42,14 @@ def predict_with_network(images: DataFrame, model: keras.Model, classes: list[st
             yield pd.DataFrame(
                 {
                     "id": batch["id"],
+                    "source": batch["source"],
                     "label": batch["label"],
                     "prediction": [classes[i] for i in probabilities.argmax(axis=1)],
                     "probabilities": list(probabilities),
                 }
             )
 
-    return images.select("id", "pixels", "label").mapInPandas(predict, PREDICTIONS)
+    return images.select("id", "source", "pixels", "label").mapInPandas(predict, PREDICTIONS)
 
 
 def predict_with_forest(
@@ -56,18 +58,21 @@ def predict_with_forest(
     """The columns of ``PREDICTIONS`` for each row of an image table."""
     predicted = forest.transform(pipeline.transform(images))
     probabilities = vector_to_array(F.col("probability"), dtype="float32")
+    prediction = _name(F.col("prediction"), classes)
     return predicted.select(
-        "id", "label", _name(F.col("prediction"), classes).alias("prediction"), probabilities.alias("probabilities")
+        "id", "source", "label", prediction.alias("prediction"), probabilities.alias("probabilities")
     )
 
 
-def count_confusions(predictions: DataFrame, classes: list[str]) -> np.ndarray:
-    """How often each class (row) was predicted as each class (column), ``int64``, shape ``(classes, classes)``."""
+def count_confusions(predictions: DataFrame, classes: list[str]) -> dict[str, np.ndarray]:
+    """How often each class (row) was predicted as each class (column), by source; ``int64``, shape ``(classes,
+    classes)``."""
     place = {name: index for index, name in enumerate(classes)}
-    confusion = np.zeros((len(classes), len(classes)), dtype=np.int64)
-    for row in predictions.groupBy("label", "prediction").count().collect():
+    confusions: dict[str, np.ndarray] = {}
+    for row in predictions.groupBy("source", "label", "prediction").count().orderBy("source").collect():
+        confusion = confusions.setdefault(row["source"], np.zeros((len(classes), len(classes)), dtype=np.int64))
         confusion[place[row["label"]], place[row["prediction"]]] = row["count"]
-    return confusion
+    return confusions
 
 
 def striking_predictions(predictions: DataFrame, images: DataFrame, limit: int) -> DataFrame:

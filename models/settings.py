@@ -5,7 +5,9 @@ from typing import Literal
 
 from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, PositiveFloat, PositiveInt
 
-NetworkName = Literal["baseline", "handshape"]
+OptimizerName = Literal["adam", "adamw", "rmsprop", "sgd"]
+NetworkName = Literal["baseline", "handshape", "handshape_photo", "dexnet_v1", "dexnet_v2", "resnet50"]
+BACKBONES = ("handshape_photo", "resnet50")
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,10 @@ class Augmentation:
         zoom: largest change of size either way, as a share.
         brightness: largest change of all pixels either way, as a share of the full range 0..255.
         contrast: largest change of the distance to the picture's mean either way, as a share.
+        stretch: largest change of the width, the height the other way, as a share.
+        color: largest change of each channel's strength either way, as a share.
+        flip: the share of pictures that are mirrored: the other hand.
+        erase: the share of pictures of which a rectangle, a third of the sides at most, is covered with noise.
     """
 
     rotation: NonNegativeFloat = 0.0
@@ -25,6 +31,10 @@ class Augmentation:
     zoom: ClosedUnitInterval = 0.0
     brightness: ClosedUnitInterval = 0.0
     contrast: ClosedUnitInterval = 0.0
+    stretch: ClosedUnitInterval = 0.0
+    color: ClosedUnitInterval = 0.0
+    flip: ClosedUnitInterval = 0.0
+    erase: ClosedUnitInterval = 0.0
 
 
 @dataclass(frozen=True)
@@ -32,10 +42,52 @@ class Network:
     """Which network is trained.
 
     Args:
-        name: baseline is the published system's CNN, handshape this project's.
+        name: baseline is the published PySpark system's CNN, handshape this project's for Sign-MNIST,
+            handshape_photo this project's for photographs, dexnet_v1 and dexnet_v2 are the smaller AlexNets. resnet50
+            and handshape_photo are a trained backbone, frozen at first, under dense layers.
+        weights: resnet50's backbone: a Keras .h5 file of keras.applications' ResNet50, or none.
+        head: the dense layers between a backbone and the softmax, their units.
     """
 
     name: NetworkName = "handshape"
+    weights: str = "none"
+    head: list[PositiveInt] = field(default_factory=lambda: [512, 256])
+
+    def __post_init__(self) -> None:
+        if self.weights != "none" and self.name != "resnet50":
+            raise ValueError(f"network.weights belongs to resnet50, and network.name is {self.name}")
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """What moves the weights; Keras's own parameters.
+
+    Args:
+        name: adam, adamw, rmsprop or sgd.
+        momentum: of sgd and rmsprop.
+        weight_decay: the share of each weight that is taken away a step, times the learning rate.
+        epsilon: of adam, adamw and rmsprop, what keeps a division from one by zero.
+    """
+
+    name: OptimizerName = "adam"
+    momentum: ClosedUnitInterval = 0.0
+    weight_decay: NonNegativeFloat = 0.0
+    epsilon: PositiveFloat = 1e-7
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """More epochs after the others, with a part of the backbone trained too.
+
+    Args:
+        layer: the first layer of the backbone that is trained, such as conv5_block1_1_conv.
+        epochs: how many.
+        learning_rate: for one process.
+    """
+
+    layer: str
+    epochs: PositiveInt = 5
+    learning_rate: PositiveFloat = 0.00001
 
 
 @dataclass(frozen=True)
@@ -45,18 +97,31 @@ class Training:
     Args:
         epochs: passes over the training rows.
         batch_size: pictures a process takes at a time; all processes together take num_proc times as many.
-        learning_rate: Adam's, for one process; Horovod multiplies it by the number of processes.
-        schedule: constant, or cosine: up in the first epoch, then down to 0 along half a cosine.
+        learning_rate: the optimizer's, for one process; Horovod multiplies it by the number of processes.
+        optimizer: what moves the weights.
+        schedule: constant; cosine: up in the first epoch, then down to 0 along half a cosine; or plateau: halved
+            whenever the validation loss has not fallen for patience epochs.
+        patience: of the plateau.
+        early_stopping: the training ends when the validation loss has not fallen for so many epochs; none: it does not.
         label_smoothing: the share of a label's weight that is spread over all classes.
+        balance: sources have equal shares of the training pictures: those of smaller ones are repeated.
+        calibration: the probabilities are made to fit the validation pictures, by one temperature.
         augmentation: how training pictures are changed.
+        fine_tuning: what follows, for networks with a backbone.
     """
 
     epochs: PositiveInt = 10
     batch_size: PositiveInt = 120
     learning_rate: PositiveFloat = 0.001
-    schedule: Literal["constant", "cosine"] = "constant"
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    schedule: Literal["constant", "cosine", "plateau"] = "constant"
+    patience: PositiveInt = 3
+    early_stopping: PositiveInt | None = None
     label_smoothing: ClosedUnitInterval = 0.0
+    balance: bool = False
+    calibration: bool = False
     augmentation: Augmentation = field(default_factory=Augmentation)
+    fine_tuning: FineTuning | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +134,7 @@ class Forest:
         max_bins: thresholds tried for a pixel; statistics, and so time, grow with them.
         min_instances_per_node: training rows a leaf has at least.
         feature_subset: how many pixels a split may choose from: sqrt, log2, onethird, all or auto.
+        pca: principal components that the pixels are reduced to before; none: the pixels themselves.
     """
 
     trees: PositiveInt = 100
@@ -76,6 +142,7 @@ class Forest:
     max_bins: PositiveInt = 32
     min_instances_per_node: PositiveInt = 1
     feature_subset: Literal["auto", "all", "sqrt", "log2", "onethird"] = "auto"
+    pca: PositiveInt | None = None
 
     def __post_init__(self) -> None:
         if self.max_depth > 30:

@@ -34,13 +34,15 @@ class HadoopStore(_StoreOfOurs, HDFSStore):  # type: ignore[misc]
 
 # A process reads whole pieces. So many for each process: fewer processes, after a loss, have equal shares too.
 PIECES_A_PROCESS = 6
+# A row group is what a streaming process holds at a time.
+ROW_GROUP_BYTES = 8 * 1024 * 1024
 
 
 def training_store(features: DataFrame, storage: Storage, folder: str, num_proc: int) -> Store:
     """Write the rows that Horovod trains on, if they are not there already.
 
     A row is its pixels, a byte each, and its label: 784 + 4 bytes for a 28x28 grey picture, where the assembled vector
-    of doubles would be 6,272. The sizes of the pieces differ by a few rows at most.
+    of doubles would be 6,272. The sizes of the pieces differ by a few rows at most, and their rows are mixed.
 
     Args:
         features: the columns ``pixels``, ``label_index`` and ``split``.
@@ -55,6 +57,24 @@ def training_store(features: DataFrame, storage: Storage, folder: str, num_proc:
             if pieces >= 2 * num_proc:
                 continue
         rows = features.where(F.col("split") == split).select(PIXELS, F.col(LABEL).cast("int").alias(LABEL))
-        rows.repartition(num_proc * PIECES_A_PROCESS).write.mode("overwrite").parquet(target)
+        writer = rows.repartition(num_proc * PIECES_A_PROCESS).write.mode("overwrite")
+        writer.option("parquet.block.size", ROW_GROUP_BYTES).parquet(target)
     kind = HadoopStore if HDFSStore.matches(folder) else SharedFolderStore
     return kind(folder, train_path=paths[TRAIN], val_path=paths[VALIDATION], save_runs=False)
+
+
+def balanced(features: DataFrame, sources: dict[str, int]) -> DataFrame:
+    """Repeat the training rows of smaller sources until all have as many as the largest.
+
+    Args:
+        features: the columns ``id``, ``source`` and ``split`` among others.
+        sources: training rows of each.
+    """
+    largest = max(sources.values())
+    times = F.lit(1.0)
+    for name, rows in sources.items():
+        times = F.when(F.col("source") == name, largest / rows).otherwise(times)
+    # what is left of a whole number falls to a share of the rows
+    share = F.pmod(F.xxhash64(F.lit("balance"), "id"), F.lit(1000)) / 1000
+    copies = F.when(F.col("split") == TRAIN, F.floor(times) + (share < times - F.floor(times)).cast("int")).otherwise(1)
+    return features.withColumn("copy", F.explode(F.sequence(F.lit(1), copies.cast("int")))).drop("copy")

@@ -1,4 +1,4 @@
-"""Rows that cannot be used are set aside, each with its reason; the others become the image table."""
+"""Rows that cannot be used are set aside, each with its reason."""
 
 from dataclasses import dataclass
 
@@ -6,15 +6,14 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from preprocessing.errors import InputError
-from preprocessing.parsing import SIDE
-from preprocessing.schema import IMAGE_TABLE, REJECTED_TABLE
+from preprocessing.schema import REJECTED_TABLE, TEST
 
 
 @dataclass(frozen=True)
 class Rejections:
-    """How many rows were read and set aside, and why."""
+    """How many rows were read of each source and set aside, and why."""
 
-    rows: int
+    rows: dict[str, int]
     reasons: dict[str, int]
 
     @property
@@ -22,30 +21,57 @@ class Rejections:
         return sum(self.reasons.values())
 
 
-def mark_duplicates(parsed: DataFrame) -> DataFrame:
-    """Give each usable row its id, and each exact repetition of a row (letter and pixels) a reason.
+def mark_unusable(parsed: DataFrame, allow_duplicates: bool) -> DataFrame:
+    """Give each usable row its id, and each that repeats or contradicts another one a reason.
 
-    Where a picture is in the test file and in the training file, the training file's copy is the repetition: the test
-    set stays as published, and nothing in it was trained on.
+    Of exact repetitions (letter and pixels) the first one stays. Where a picture is in the test set and in the training
+    set, the training set's copy is the repetition: the test set stays as published, and nothing in it was trained on.
+    A picture under two labels is set aside under both.
+
+    Args:
+        parsed: the columns of ``PARSED_TABLE`` and ``place``, which tells every row.
+        allow_duplicates: repetitions stay, under ids of their own.
+
+    Returns:
+        The columns of ``parsed`` without ``pixels``, and ``id``.
     """
-    key = F.md5(F.concat(F.col("label").cast("binary"), "pixels"))
-    first = Window.partitionBy("id").orderBy("split", "line")  # "test" sorts before "train"
-    place = F.concat_ws(":", "source", "line")
-    repeated = F.col("id").isNotNull() & (F.row_number().over(first) > 1)
-    return (
-        parsed.withColumn("id", key)
-        .withColumn("original", F.when(repeated, F.first(place).over(first)))
-        .withColumn("reason", F.when(F.col("original").isNull(), F.col("reason")).otherwise("exact duplicate"))
-        .withColumn("detail", F.coalesce(F.concat(F.lit("of "), "original"), "detail"))
-        .drop("original")
+    same_picture = Window.partitionBy("picture")
+    # the test set's first, then those of a source that is still to be divided
+    rank = F.when(F.col("split") == TEST, 0).when(F.col("split").isNull(), 1).otherwise(2)
+    copies = Window.partitionBy("id").orderBy(rank, "source", "file", "line")
+    usable = F.col("reason").isNull()
+    rows = (
+        parsed.withColumn("picture", F.md5("pixels"))
+        .withColumn("id", F.md5(F.concat(F.col("label").cast("binary"), "pixels")))
+        .drop("pixels")
+        .withColumn("labels", F.array(F.min("label").over(same_picture), F.max("label").over(same_picture)))
+        .withColumn("copy", F.row_number().over(copies))
+        .withColumn("original", F.first("place").over(copies))
     )
+    contradicting = usable & (F.col("labels")[0] != F.col("labels")[1])
+    rows = rows.withColumn("detail", F.when(contradicting, F.concat_ws(" and ", "labels")).otherwise(F.col("detail")))
+    rows = rows.withColumn(
+        "reason", F.when(contradicting, F.lit("one picture under two labels")).otherwise(F.col("reason"))
+    )
+    repeated = F.col("reason").isNull() & (F.col("copy") > 1)
+    if allow_duplicates:
+        rows = rows.withColumn("id", F.when(repeated, F.concat_ws("-", "id", "copy")).otherwise(F.col("id")))
+    else:
+        rows = rows.withColumn(
+            "detail", F.when(repeated, F.concat(F.lit("of "), "original")).otherwise(F.col("detail"))
+        )
+        rows = rows.withColumn("reason", F.when(repeated, F.lit("exact duplicate")).otherwise(F.col("reason")))
+    return rows.drop("picture", "labels", "copy", "original")
 
 
 def count_rejections(marked: DataFrame) -> Rejections:
-    counts = {row["reason"]: row["count"] for row in marked.groupBy("reason").count().collect()}
-    rows = sum(counts.values())
-    counts.pop(None, None)
-    return Rejections(rows, dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))))
+    rows: dict[str, int] = {}
+    reasons: dict[str, int] = {}
+    for row in marked.groupBy("source", "reason").count().collect():
+        rows[row["source"]] = rows.get(row["source"], 0) + row["count"]
+        if row["reason"] is not None:
+            reasons[row["reason"]] = reasons.get(row["reason"], 0) + row["count"]
+    return Rejections(dict(sorted(rows.items())), dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))))
 
 
 def check_share(rejections: Rejections, rejected: DataFrame, max_rejected: float) -> None:
@@ -54,15 +80,26 @@ def check_share(rejections: Rejections, rejected: DataFrame, max_rejected: float
     Raises:
         InputError: with the counts by reason and the first few rows.
     """
-    if rejections.rejected and (
-        rejections.rejected == rejections.rows or rejections.rejected / rejections.rows > max_rejected
-    ):
-        share = f"{rejections.rejected:,} of {rejections.rows:,} rows cannot be used"
+    total = sum(rejections.rows.values())
+    if rejections.rejected and (rejections.rejected == total or rejections.rejected / total > max_rejected):
+        share = f"{rejections.rejected:,} of {total:,} rows cannot be used"
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in rejections.reasons.items())
-        examples = rejected.orderBy("source", "line").limit(3).collect()
-        shown = "; ".join(f"{row['source']}:{row['line']}: {row['reason']}: {row['detail']}" for row in examples)
-        limit = "no row is left" if rejections.rejected == rejections.rows else f"--max-rejected is {max_rejected:g}"
-        raise InputError(f"{share} ({reasons}), {limit}. {shown}")
+        limit = "no row is left" if rejections.rejected == total else f"--max-rejected is {max_rejected:g}"
+        raise InputError(f"{share} ({reasons}), {limit}. {_examples(rejected)}")
+
+
+def check_sources(rejections: Rejections, rejected: DataFrame, sources: list[str]) -> None:
+    """Refuse a source of which no row is left.
+
+    Raises:
+        InputError: naming it.
+    """
+    for source in sources:
+        if source not in rejections.rows:
+            raise InputError(f"{source}: there is no picture in it")
+        of_source = rejected.where(F.col("source") == source)
+        if of_source.count() == rejections.rows[source]:
+            raise InputError(f"{source}: no picture in it can be used: {_examples(of_source)}")
 
 
 def rejected_rows(marked: DataFrame) -> DataFrame:
@@ -70,13 +107,7 @@ def rejected_rows(marked: DataFrame) -> DataFrame:
     return marked.where(F.col("reason").isNotNull()).select(REJECTED_TABLE.names)
 
 
-def image_table(marked: DataFrame) -> DataFrame:
-    """The rows that can be used, with the columns of ``IMAGE_TABLE``; each row is a group of its own."""
-    return (
-        marked.where(F.col("reason").isNull())
-        .withColumn("height", F.lit(SIDE))
-        .withColumn("width", F.lit(SIDE))
-        .withColumn("channels", F.lit(1))
-        .withColumn("group", F.col("id"))
-        .select(IMAGE_TABLE.names)
-    )
+def _examples(rejected: DataFrame) -> str:
+    rows = rejected.orderBy("source", "file", "line").limit(3).collect()
+    places = [row["file"] if row["line"] is None else f"{row['file']}:{row['line']}" for row in rows]
+    return "; ".join(f"{place}: {row['reason']}: {row['detail']}" for place, row in zip(places, rows, strict=True))

@@ -6,46 +6,92 @@ import numpy as np
 import pandas as pd
 from pyspark import keyword_only
 from pyspark.ml import Pipeline, PipelineModel, Transformer
-from pyspark.ml.feature import OneHotEncoder, StringIndexer, VectorAssembler
+from pyspark.ml.feature import PCA, OneHotEncoder, PCAModel, StringIndexer, VectorAssembler
 from pyspark.ml.functions import array_to_vector
+from pyspark.ml.param import Param, Params, TypeConverters
 from pyspark.ml.param.shared import HasInputCol, HasOutputCol
 from pyspark.ml.util import DefaultParamsReadable, DefaultParamsWritable
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-PIXEL_RANGE = 255.0
+from preprocessing.errors import InputError
+from preprocessing.normalisation import Normalisation
+
+# Spark's PCA holds the covariance of all features on the driver: of 4,096 they are 134 MB.
+MAX_PCA_FEATURES = 4096
 
 
 class PixelScaler(  # type: ignore[misc]  # pyspark's own classes are mixed like this
     Transformer, HasInputCol, HasOutputCol, DefaultParamsReadable, DefaultParamsWritable
 ):
-    """Pixels as bytes to a dense vector of doubles 0..1, each byte divided by 255."""
+    """Pixels as bytes to a dense vector of doubles: each byte times its channel's ``scale``, plus its ``offset``."""
+
+    scale: Param = Param(Params._dummy(), "scale", "a factor for each channel", TypeConverters.toListFloat)
+    offset: Param = Param(Params._dummy(), "offset", "what is added, for each channel", TypeConverters.toListFloat)
 
     @keyword_only
-    def __init__(self, *, inputCol: str = "pixels", outputCol: str = "scaled") -> None:  # noqa: N803
+    def __init__(
+        self,
+        *,
+        inputCol: str = "pixels",  # noqa: N803
+        outputCol: str = "scaled",  # noqa: N803
+        scale: list[float] | None = None,
+        offset: list[float] | None = None,
+    ) -> None:
         super().__init__()
+        self._setDefault(scale=[1 / 255], offset=[0.0])
         self._set(**self._input_kwargs)  # type: ignore
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
+        factor = np.array(self.getOrDefault(self.scale), dtype=np.float32)
+        shift = np.array(self.getOrDefault(self.offset), dtype=np.float32)
+
         @F.pandas_udf("array<float>")  # type: ignore[attr-defined,call-overload]
-        def scale(pixels: pd.Series) -> pd.Series:
+        def scaled(pixels: pd.Series) -> pd.Series:
             if pixels.empty:
                 return pd.Series([], dtype=object)
-            values = np.frombuffer(b"".join(pixels), dtype=np.uint8).reshape(len(pixels), -1)
-            return pd.Series(list(values / np.float32(PIXEL_RANGE)))
+            values = np.frombuffer(b"".join(pixels), dtype=np.uint8).reshape(len(pixels), -1, len(factor))
+            return pd.Series(list((values * factor + shift).reshape(len(pixels), -1)))
 
-        return dataset.withColumn(self.getOutputCol(), array_to_vector(scale(F.col(self.getInputCol()))))
+        return dataset.withColumn(self.getOutputCol(), array_to_vector(scaled(F.col(self.getInputCol()))))
 
 
-def fit_pipeline(images: DataFrame) -> PipelineModel:
+def fit_pipeline(images: DataFrame, normalisation: Normalisation, components: int | None = None) -> PipelineModel:
     """Fit the pipeline on training rows.
 
-    It adds ``scaled`` and ``features`` (dense vectors, one double 0..1 a pixel), ``label_index`` (double, the class's
-    place in alphabetical order) and ``label_onehot`` (a vector of one entry a class).
+    It adds ``scaled`` and ``features`` (dense vectors, one double a pixel and channel; with PCA ``features`` are the
+    components, and ``assembled`` is what they are made of), ``label_index`` (double, the class's place in alphabetical
+    order) and ``label_onehot`` (a vector of one entry a class).
+
+    Args:
+        images: an image table.
+        normalisation: of the pixels.
+        components: how many principal components the features are reduced to; none: all pixels.
+
+    Raises:
+        InputError: there are fewer features than components, or too many to reduce.
     """
+    assembled = "features"
+    reduction: list[Any] = []
+    if components is not None:
+        assembled = "assembled"
+        reduction = [PCA(k=int(components), inputCol="assembled", outputCol="features")]
+        first = images.select("pixels").head()
+        features = len(first["pixels"]) if first else 0
+        if not components <= features <= MAX_PCA_FEATURES:
+            raise InputError(
+                f"forest.pca {components}: pictures of {features:,} values cannot be reduced to {components:,};"
+                f" Spark's PCA takes {MAX_PCA_FEATURES:,} at most: lower --preprocessing.size"
+            )
     stages: list[Any] = [
-        PixelScaler(inputCol="pixels", outputCol="scaled"),
-        VectorAssembler(inputCols=["scaled"], outputCol="features"),
+        PixelScaler(
+            inputCol="pixels",
+            outputCol="scaled",
+            scale=list(normalisation.scale),
+            offset=list(normalisation.offset),
+        ),
+        VectorAssembler(inputCols=["scaled"], outputCol=assembled),
+        *reduction,
         StringIndexer(inputCol="label", outputCol="label_index", stringOrderType="alphabetAsc"),
         OneHotEncoder(inputCols=["label_index"], outputCols=["label_onehot"], dropLast=False),
     ]
@@ -55,3 +101,7 @@ def fit_pipeline(images: DataFrame) -> PipelineModel:
 def class_names(pipeline: PipelineModel) -> list[str]:
     """The classes in the order of ``label_index``."""
     return next(list(stage.labels) for stage in pipeline.stages if hasattr(stage, "labels"))
+
+
+def fitted_pca(pipeline: PipelineModel) -> PCAModel | None:
+    return next((stage for stage in pipeline.stages if isinstance(stage, PCAModel)), None)

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
-from preprocessing.schema import LETTERS, STILL_LETTERS
+from preprocessing.labels import LETTERS, STILL_LETTERS
 
 SIDE = 28
 PIXELS = SIDE * SIDE

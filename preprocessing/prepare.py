@@ -1,6 +1,7 @@
-"""From a folder of files to a table of images that can be trained and judged on, and its fitted pipeline."""
+"""From folders of files to one table of images that can be trained and judged on, and its fitted pipeline."""
 
-from dataclasses import dataclass
+import functools
+from dataclasses import dataclass, replace
 
 import numpy as np
 from pyspark.ml import PipelineModel
@@ -10,16 +11,31 @@ from pyspark.sql import functions as F
 from preprocessing.cleansing import (
     Rejections,
     check_share,
+    check_sources,
     count_rejections,
-    image_table,
-    mark_duplicates,
+    mark_unusable,
     rejected_rows,
 )
+from preprocessing.errors import InputError
 from preprocessing.features import class_names, fit_pipeline
-from preprocessing.schema import TEST, TRAIN
-from preprocessing.sign_mnist import read_sign_mnist
-from preprocessing.splitting import Counts, check_classes, count_classes, split_validation
+from preprocessing.folders import read_folder
+from preprocessing.normalisation import Normalisation, by_channel, by_range
+from preprocessing.schema import IMAGE_TABLE, TEST, TRAIN
+from preprocessing.settings import Preprocessing, Source, Split
+from preprocessing.sign_mnist import FILES, has_sign_mnist, read_sign_mnist
+from preprocessing.similarity import count_near_copies, descriptor, similar_groups
+from preprocessing.splitting import (
+    Counts,
+    check_classes,
+    check_sources_agree,
+    count_classes,
+    keep_fraction,
+    split_by_group,
+    split_by_row,
+)
 from preprocessing.storage import Storage
+
+NearCopies = dict[str, dict[str, int]]
 
 
 @dataclass(frozen=True)
@@ -31,6 +47,10 @@ class PreparedImages:
         rejected: the rows set aside, with the columns of ``REJECTED_TABLE``.
         rejections: how many, and why.
         counts: rows by split and class.
+        sources: rows by source and split.
+        near_copies: of validation and test pictures in training, see :func:`count_near_copies`; ``before`` is what a
+            split by row would have, where it is by group.
+        normalisation: measured on the training rows, or that of the range.
         pipeline: fitted on the training rows.
         classes: in the order of ``label_index``.
         shape: ``(height, width, channels)`` of every picture.
@@ -40,6 +60,9 @@ class PreparedImages:
     rejected: DataFrame
     rejections: Rejections
     counts: Counts
+    sources: Counts
+    near_copies: dict[str, NearCopies]
+    normalisation: Normalisation
     pipeline: PipelineModel
     classes: list[str]
     shape: tuple[int, int, int]
@@ -49,6 +72,17 @@ class PreparedImages:
 
     def split(self, name: str) -> DataFrame:
         return self.images.where(F.col("split") == name)
+
+    def of(self, images: DataFrame) -> "PreparedImages":
+        """The same with other rows of the table, or other splits of them."""
+        images = images.persist()
+        counts, sources = count_classes(images)
+        check_classes(counts)
+        pipeline = fit_pipeline(images.where(F.col("split") == TRAIN), self.normalisation)
+        return replace(
+            self, images=images, counts=counts, sources=sources, near_copies={}, pipeline=pipeline,
+            classes=class_names(pipeline),
+        )  # fmt: skip
 
     def samples(self, a_class: int) -> dict[str, list[np.ndarray]]:
         """The same few training pictures of every class, in every run, as arrays of ``shape``."""
@@ -79,33 +113,119 @@ def to_array(pixels: bytes, shape: tuple[int, int, int]) -> np.ndarray:
     return np.frombuffer(pixels, dtype=np.uint8).reshape(shape)
 
 
-def prepare_images(
-    spark: SparkSession, storage: Storage, folder: str, *, max_rejected: float, validation: float, seed: int
-) -> PreparedImages:
-    """Read, cleanse, split and index the images of a folder.
+@dataclass(frozen=True)
+class Sources:
+    """What is read, and what is done with it before it is looked at.
 
     Args:
-        spark: the session.
-        storage: its file systems.
-        folder: with Sign-MNIST's two files.
+        folders: where each source lies, absolute.
+        preprocessing: how pictures become rows.
+        split: which of them train, choose and judge.
+        classes: names of classes beyond those that are known.
         max_rejected: the share of rows that may be set aside.
-        validation: the share of each class's training rows that is kept back.
+        fraction: the share of the training rows that is used.
         seed: of the split.
+        components: principal components that the pipeline reduces the features to, if any.
+    """
+
+    folders: dict[Source, str]
+    preprocessing: Preprocessing
+    split: Split
+    classes: list[str]
+    max_rejected: float
+    fraction: float
+    seed: int
+    components: int | None = None
+
+
+def prepare_images(spark: SparkSession, storage: Storage, sources: Sources) -> PreparedImages:
+    """Read, cleanse, split and index the images of all sources.
 
     Raises:
-        InputError: a file or a row is at fault, or too many rows are; a class cannot be validated or was not trained.
+        InputError: a file or a row is at fault, or too many rows are; a class cannot be validated or was not trained;
+            groups are too few, or sources have nothing in common.
     """
-    rows, texts = read_sign_mnist(spark, storage, folder)
-    marked = mark_duplicates(rows).persist()
+    parsed, texts = _read(spark, storage, sources)
+    shape = sources.preprocessing.shape
+    marked = mark_unusable(
+        parsed.withColumn("descriptor", descriptor(F.col("pixels"), shape)), sources.preprocessing.allow_duplicates
+    ).persist()
     rejections = count_rejections(marked)
     for text in texts:
         text.unpersist()
     rejected = rejected_rows(marked)
-    check_share(rejections, rejected, max_rejected)
-    images = split_validation(image_table(marked), validation, seed).persist()
-    counts = count_classes(images)
+    check_sources(rejections, rejected, [source.title for source in sources.folders])
+    check_share(rejections, rejected, sources.max_rejected)
+    divided, near_copies = _divide(marked.where(F.col("reason").isNull()), sources)
+    images = _image_table(parsed, divided, shape).persist()
+    counts, by_source = count_classes(images)
+    parsed.unpersist()
     check_classes(counts)
-    pipeline = fit_pipeline(images.where(F.col("split") == TRAIN))
-    first = images.select("height", "width", "channels").head()
-    assert first is not None
-    return PreparedImages(images, rejected, rejections, counts, pipeline, class_names(pipeline), tuple(first))
+    check_sources_agree(divided)
+    training = images.where(F.col("split") == TRAIN)
+    if sources.preprocessing.normalisation == "channel":
+        normalisation = by_channel(training, shape[2])
+    else:
+        normalisation = by_range(shape[2])
+    pipeline = fit_pipeline(training, normalisation, sources.components)
+    return PreparedImages(
+        images, rejected, rejections, counts, by_source, near_copies, normalisation, pipeline, class_names(pipeline),
+        shape,
+    )  # fmt: skip
+
+
+def _read(spark: SparkSession, storage: Storage, sources: Sources) -> tuple[DataFrame, list[DataFrame]]:
+    """All sources in one table, kept; and what it is made of, to be let go once it is computed."""
+    tables, texts = [], []
+    for source, folder in sources.folders.items():
+        if not storage.is_folder(folder):
+            raise InputError(
+                f"{folder}: no such folder; --data takes one with {' and '.join(FILES.values())} (or .gz),"
+                " or one of photographs, a folder a class"
+            )
+        if has_sign_mnist(storage, folder):
+            table, read = read_sign_mnist(spark, storage, source.title, folder, sources.preprocessing)
+            texts += read
+        else:
+            table = read_folder(spark, storage, source, folder, sources.preprocessing, sources.classes)
+        tables.append(table)
+    parsed = functools.reduce(DataFrame.unionByName, tables)
+    return parsed.withColumn("place", F.concat_ws(":", "source", "file", "line")).persist(), texts
+
+
+def _divide(usable: DataFrame, sources: Sources) -> tuple[DataFrame, dict[str, NearCopies]]:
+    """Give every usable row its split and group."""
+    near_copies = {}
+    by_row = split_by_row(usable, sources.split, sources.seed)
+    if sources.split.by == "group":
+        divided = split_by_group(_with_groups(usable, sources), sources.split, sources.seed)
+        near_copies["before"] = count_near_copies(by_row, sources.seed)
+    else:
+        divided = by_row
+    if sources.fraction < 1:
+        divided = keep_fraction(divided, sources.fraction, sources.seed)
+    divided = divided.persist()
+    near_copies["now"] = count_near_copies(divided, sources.seed)
+    return divided, near_copies
+
+
+def _with_groups(usable: DataFrame, sources: Sources) -> DataFrame:
+    """The group of each row: its signer, its stretch of frames, or its near-copies, whichever is known first."""
+    unknown = usable.where(F.col("signer").isNull() & F.col("frame").isNull())
+    frames = F.concat_ws(":", "label", F.floor(F.col("frame") / sources.split.frames))
+    known = F.coalesce("signer", F.when(F.col("frame").isNotNull(), frames))
+    # a source's own test set stays as it is published, and binds nothing
+    divisible = unknown.where(F.col("split").isNull() | (F.col("split") != TEST))
+    groups = similar_groups(divisible.select("id", "label", "descriptor"), sources.seed)
+    return usable.join(groups, "id", how="left").withColumn("group", F.coalesce(known, "group", "id"))
+
+
+def _image_table(parsed: DataFrame, divided: DataFrame, shape: tuple[int, int, int]) -> DataFrame:
+    height, width, channels = shape
+    rows = parsed.select("place", "pixels").join(divided.drop("pixels"), "place", how="inner")
+    return (
+        rows.withColumn("height", F.lit(height))
+        .withColumn("width", F.lit(width))
+        .withColumn("channels", F.lit(channels))
+        .select(IMAGE_TABLE.names)
+    )

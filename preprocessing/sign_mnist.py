@@ -1,5 +1,6 @@
 """Sign-MNIST's two CSV files, packed or not, read by Spark: one row a line, each with its line number."""
 
+import functools
 from collections.abc import Iterable, Iterator
 
 import pandas as pd
@@ -7,27 +8,18 @@ from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql import types as T
 
+from preprocessing.decoding import resize_pixels
 from preprocessing.errors import InputError
-from preprocessing.parsing import HEADER, parse_lines
-from preprocessing.schema import TEST, TRAIN
+from preprocessing.parsing import HEADER, SIDE, parse_lines
+from preprocessing.schema import PARSED_TABLE, TEST, TRAIN
+from preprocessing.settings import Preprocessing
 from preprocessing.storage import Storage
 
 FILES = {TRAIN: "sign_mnist_train.csv", TEST: "sign_mnist_test.csv"}
 
 # monotonically_increasing_id: the partition above, the row within it below
 _ROW_BITS = 33
-
-PARSED = T.StructType(
-    [
-        T.StructField("line", T.LongType(), False),
-        T.StructField("label", T.StringType()),
-        T.StructField("pixels", T.BinaryType()),
-        T.StructField("reason", T.StringType()),
-        T.StructField("detail", T.StringType()),
-    ]
-)
 
 
 def find_files(storage: Storage, folder: str) -> dict[str, str]:
@@ -47,13 +39,26 @@ def find_files(storage: Storage, folder: str) -> dict[str, str]:
     return paths
 
 
-def read_sign_mnist(spark: SparkSession, storage: Storage, folder: str) -> tuple[DataFrame, list[DataFrame]]:
+def has_sign_mnist(storage: Storage, folder: str) -> bool:
+    """Whether one of Sign-MNIST's files is in the folder: otherwise it is one of photographs."""
+    return any(storage.exists(f"{folder}/{name}{packed}") for name in FILES.values() for packed in ("", ".gz"))
+
+
+def read_sign_mnist(
+    spark: SparkSession, storage: Storage, source: str, folder: str, settings: Preprocessing
+) -> tuple[DataFrame, list[DataFrame]]:
     """Read both files.
 
+    Args:
+        spark: the session.
+        storage: its file systems.
+        source: what the source is called.
+        folder: where the files lie.
+        settings: the size and colour that the pictures are brought to.
+
     Returns:
-        The columns of ``PARSED`` with ``source`` (the file's name) and ``split``; ``reason`` and ``detail`` are null
-        where the line can be used, ``label`` and ``pixels`` where it cannot. And the kept text of the files, to be let
-        go once the rows are computed: it is four times as large as they are.
+        The columns of ``PARSED_TABLE``. And the kept text of the files, to be let go once the rows are computed: it is
+        four times as large as they are.
 
     Raises:
         InputError: a file is missing, empty, cannot be unpacked, or has a header that is not Sign-MNIST's.
@@ -61,9 +66,10 @@ def read_sign_mnist(spark: SparkSession, storage: Storage, folder: str) -> tuple
     paths = find_files(storage, folder)
     for path in paths.values():
         _check_header(spark, path)
-    (train, train_text), (test, test_text) = (_read_file(spark, path) for path in (paths[TRAIN], paths[TEST]))
-    rows = train.withColumn("split", F.lit(TRAIN)).unionByName(test.withColumn("split", F.lit(TEST)))
-    return rows, [train_text, test_text]
+    (train, train_text), (test, test_text) = (
+        _read_file(spark, paths[split], source, split, settings) for split in (TRAIN, TEST)
+    )
+    return train.unionByName(test), [train_text, test_text]
 
 
 def _check_header(spark: SparkSession, path: str) -> None:
@@ -79,7 +85,9 @@ def _check_header(spark: SparkSession, path: str) -> None:
         raise InputError(f"{path}:1: the header is {shown!r}, not Sign-MNIST's 'label,pixel1,…,pixel784'")
 
 
-def _read_file(spark: SparkSession, path: str) -> tuple[DataFrame, DataFrame]:
+def _read_file(
+    spark: SparkSession, path: str, source: str, split: str, settings: Preprocessing
+) -> tuple[DataFrame, DataFrame]:
     lines = spark.read.text(path).select(F.monotonically_increasing_id().alias("position"), "value")
     # kept: the partitions that are counted have to be the ones that are numbered, and a .gz is unpacked once
     lines = lines.persist()
@@ -96,27 +104,37 @@ def _read_file(spark: SparkSession, path: str) -> tuple[DataFrame, DataFrame]:
         total += counts.get(index, 0)
     row = F.col("position").bitwiseAND((1 << _ROW_BITS) - 1)
     offset = F.element_at(F.lit(offsets), partition + 1)
+    parse = functools.partial(_parse_batches, settings, source, path.rsplit("/", 1)[-1], split)
     rows = (
         lines.select((row + offset + 1).alias("line"), "value")
         .where((F.col("line") > 1) & (F.trim("value") != ""))
-        .mapInPandas(_parse_batches, PARSED)
-        .withColumn("source", F.lit(path.rsplit("/", 1)[-1]))
+        .mapInPandas(parse, PARSED_TABLE)
     )
     return rows, lines
 
 
-def _parse_batches(batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+def _parse_batches(
+    settings: Preprocessing, source: str, file: str, split: str, batches: Iterable[pd.DataFrame]
+) -> Iterator[pd.DataFrame]:
     for batch in batches:
         parsed = parse_lines(batch["value"].tolist())
         yield pd.DataFrame(
             {
+                "source": source,
+                "file": file,
                 "line": batch["line"].to_numpy(),
                 "label": [line.label for line in parsed],
-                "pixels": [line.pixels for line in parsed],
+                "pixels": [
+                    resize_pixels(line.pixels, (SIDE, SIDE, 1), settings) if line.pixels is not None else None
+                    for line in parsed
+                ],
                 "reason": [line.reason for line in parsed],
                 "detail": [line.detail for line in parsed],
+                "signer": None,
+                "frame": None,
+                "split": split,
             }
-        )
+        ).astype({"frame": "Int64"})
 
 
 def _unreadable(path: str, error: Exception) -> InputError:

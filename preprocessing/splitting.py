@@ -1,42 +1,138 @@
-"""Which training rows are kept back for validation: the same ones in every run, on any number of executors."""
+"""Which pictures train, choose the epoch and judge: the same ones in every run, on any number of executors."""
 
+import functools
+
+import pandas as pd
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from preprocessing.errors import InputError
 from preprocessing.schema import TEST, TRAIN, VALIDATION
+from preprocessing.settings import Split
+
+Shares = dict[str, float]
 
 
-def split_validation(images: DataFrame, share: float, seed: int) -> DataFrame:
-    """Move a share of each class's training rows to validation.
+def split_by_row(rows: DataFrame, settings: Split, seed: int) -> DataFrame:
+    """Divide the pictures of each class and source, each picture by itself.
 
-    The rows of a class are put in the order of a hash of their group, and the first ones go: which ones depends on the
+    The rows of a class are put in the order of a hash of their id, and the first ones go: which ones depends on the
     rows and the seed alone, and every class gives the same share, to the row.
 
     Args:
-        images: an image table.
-        share: 0..1.
+        rows: the columns ``id``, ``label``, ``source`` and ``split``, the source's own or null.
+        settings: the shares.
         seed: another seed keeps back other rows.
+
+    Returns:
+        The rows with every ``split`` filled in, and ``group``, which is the id.
     """
-    order = F.xxhash64(F.lit(seed), "group")
-    by_class = Window.partitionBy("split", "label")
-    rank = F.row_number().over(by_class.orderBy(order, "id"))
-    kept_back = rank <= F.round(F.count(F.lit(1)).over(by_class) * share)
-    validation = (F.col("split") == TRAIN) & kept_back
-    return images.withColumn("split", F.when(validation, F.lit(VALIDATION)).otherwise(F.col("split"))).select(
-        images.columns
+    stratum = Window.partitionBy("source", "split", "label")
+    rank = F.row_number().over(stratum.orderBy(F.xxhash64(F.lit(seed), "id"), "id"))
+    count = F.count(F.lit(1)).over(stratum)
+    own = F.col("split")
+    test = F.when(own.isNull(), F.round(count * settings.test)).otherwise(0)
+    kept_back = F.round(count * settings.validation)
+    split = (
+        F.when(own == TEST, TEST).when(rank <= test, TEST).when(rank <= test + kept_back, VALIDATION).otherwise(TRAIN)
     )
+    return rows.withColumn("split", split).withColumn("group", F.col("id"))
+
+
+def split_by_group(rows: DataFrame, settings: Split, seed: int) -> DataFrame:
+    """Divide the pictures so that those of one group stay on one side.
+
+    Groups of one class are divided class by class, groups with pictures of several classes (a signer's) together. In
+    the order of a hash each goes where most pictures are still missing, and every split gets one group at least.
+
+    Args:
+        rows: the columns of :func:`split_by_row` and ``group``.
+        settings: the shares.
+        seed: another seed keeps back other groups.
+
+    Raises:
+        InputError: there are fewer groups than splits.
+    """
+    # one name in two sources is two groups
+    key = ["source", "group"]
+    divided = rows.where(F.col("split").isNull() | (F.col("split") != TEST))
+    groups = divided.groupBy(*key).agg(
+        F.count(F.lit(1)).alias("size"),
+        F.first("split").alias("split"),
+        F.min("label").alias("label"),
+        (F.min("label") != F.max("label")).alias("mixed"),
+    )
+    stratum = F.when(F.col("mixed"), F.lit(None)).otherwise(F.col("label"))
+    order = F.xxhash64(F.lit(seed), "group")
+    groups = groups.select(
+        *key, "size", F.col("split").isNull().alias("whole"), stratum.alias("stratum"), order.alias("hash")
+    )
+    _check_groups(groups)
+    assign = functools.partial(_assign, {TRAIN: 1.0, VALIDATION: settings.validation, TEST: settings.test})
+    assigned = groups.groupBy("source", "stratum", "whole").applyInPandas(
+        assign, "source string, group string, assigned string"
+    )
+    return rows.join(assigned, key, how="left").withColumn("split", F.coalesce("assigned", "split")).drop("assigned")
+
+
+def _check_groups(groups: DataFrame) -> None:
+    needed = F.when(F.col("whole"), 3).otherwise(2)
+    counted = groups.groupBy("source", "stratum", "whole").agg(F.count(F.lit(1)).alias("groups"))
+    few = counted.where(F.col("groups") < needed).orderBy("source", "stratum").limit(5).collect()
+    if few:
+        named = ", ".join(f"{row['stratum'] or 'all classes'} of {row['source']} {row['groups']}" for row in few)
+        raise InputError(
+            f"split.by group: there are fewer groups than splits, {named}: each split needs one."
+            " --split.by row divides the groups themselves"
+        )
+
+
+def _assign(shares: Shares, groups: pd.DataFrame) -> pd.DataFrame:
+    """Each group of a stratum to a split."""
+    groups = groups.sort_values(["hash", "group"])
+    shares = dict(shares) if groups["whole"].iloc[0] else {name: shares[name] for name in (TRAIN, VALIDATION)}
+    shares[TRAIN] = 1 - sum(share for name, share in shares.items() if name != TRAIN)
+    missing = {name: share * groups["size"].sum() for name, share in shares.items()}
+    empty = set(shares)
+    assigned = []
+    for left, size in zip(range(len(groups), 0, -1), groups["size"], strict=True):
+        # the last ones go where nothing is yet
+        candidates = empty if left <= len(empty) else shares
+        split = max(sorted(candidates), key=lambda name: missing[name])
+        missing[split] -= size
+        empty.discard(split)
+        assigned.append(split)
+    return groups[["source", "group"]].assign(assigned=pd.Series(assigned, index=groups.index))
+
+
+def keep_fraction(rows: DataFrame, fraction: float, seed: int) -> DataFrame:
+    """Only so much of each class's training pictures; a smaller fraction's are among a larger one's.
+
+    Args:
+        rows: the columns ``id``, ``label``, ``source`` and ``split``.
+        fraction: a share 0..1.
+        seed: another seed keeps other pictures.
+    """
+    stratum = Window.partitionBy("source", "split", "label")
+    rank = F.row_number().over(stratum.orderBy(F.xxhash64(F.lit(seed + 1), "id"), "id"))
+    kept = F.greatest(F.lit(1), F.round(F.count(F.lit(1)).over(stratum) * fraction))
+    rows = rows.withColumn("kept", (F.col("split") != TRAIN) | (rank <= kept))
+    return rows.where("kept").drop("kept")
 
 
 Counts = dict[str, dict[str, int]]
 
 
-def count_classes(images: DataFrame) -> Counts:
-    """Rows by split and, within it, by class in alphabetical order."""
+def count_classes(images: DataFrame) -> tuple[Counts, Counts]:
+    """Rows by split and, within it, by class in alphabetical order; and by source and, within it, by split."""
     counts: Counts = {TRAIN: {}, VALIDATION: {}, TEST: {}}
-    for row in images.groupBy("split", "label").count().orderBy("label").collect():
-        counts[row["split"]][row["label"]] = row["count"]
-    return counts
+    sources: Counts = {}
+    for row in images.groupBy("source", "split", "label").count().orderBy("source", "label").collect():
+        split = counts[row["split"]]
+        split[row["label"]] = split.get(row["label"], 0) + row["count"]
+        source = sources.setdefault(row["source"], {TRAIN: 0, VALIDATION: 0, TEST: 0})
+        source[row["split"]] += row["count"]
+    return {split: dict(sorted(classes.items())) for split, classes in counts.items()}, sources
 
 
 def check_classes(counts: Counts) -> None:
@@ -51,7 +147,26 @@ def check_classes(counts: Counts) -> None:
     unvalidated = sorted(set(counts[TRAIN]) - set(counts[VALIDATION]))
     if unvalidated:
         few = ", ".join(f"{label} ({counts[TRAIN][label]} training rows)" for label in unvalidated)
-        raise InputError(f"no validation row for class {few}: raise --preprocessing.validation or add pictures")
+        raise InputError(f"no validation row for class {few}: raise --split.validation or add pictures")
     untrained = sorted(set(counts[TEST]) - set(counts[TRAIN]))
     if untrained:
-        raise InputError(f"the test file has class {', '.join(untrained)}, which the training file lacks")
+        raise InputError(f"the test set has class {', '.join(untrained)}, which the training set lacks")
+
+
+def check_sources_agree(images: DataFrame) -> None:
+    """Refuse sources that have no class in common: a network would tell the sources apart, and not the signs.
+
+    Raises:
+        InputError: naming two of them.
+    """
+    found = {
+        row["source"]: set(row["labels"])
+        for row in images.groupBy("source").agg(F.collect_set("label").alias("labels")).collect()
+    }
+    names = sorted(found)
+    for name in names:
+        others = [other for other in names if other != name]
+        if others and not any(found[name] & found[other] for other in others):
+            raise InputError(
+                f"sources: {name} has the classes {', '.join(sorted(found[name]))}, and no other source has one of them"
+            )

@@ -71,6 +71,35 @@ class Storage:
         system, java_path = self._open(path)
         return [str(status.getPath().getName()) for status in system.listStatus(java_path)]
 
+    def folders(self, path: str) -> list[str]:
+        """The names of the folders in a folder, without hidden ones."""
+        system, java_path = self._open(path)
+        found = (status for status in system.listStatus(java_path) if status.isDirectory())
+        names = [str(status.getPath().getName()) for status in found]
+        return sorted(name for name in names if not name.startswith((".", "_")))
+
+    def has_files(self, path: str) -> bool:
+        """Whether there is a file in a folder, or in one of its folders."""
+        system, java_path = self._open(path)
+        return bool(system.listFiles(java_path, True).hasNext())
+
+    def empty_files(self, path: str, filled: int) -> list[str]:
+        """The files of no bytes in a folder and its folders, hidden ones aside; Spark does not list them.
+
+        Args:
+            path: the folder.
+            filled: how many others there are: where there are no more files, they are not asked one by one.
+        """
+        system, java_path = self._open(path)
+        if int(system.getContentSummary(java_path).getFileCount()) == filled:
+            return []
+        files, found = system.listFiles(java_path, True), []
+        while files.hasNext():
+            status = files.next()
+            if status.getLen() == 0 and not str(status.getPath().getName()).startswith((".", "_")):
+                found.append(str(status.getPath().toString()))
+        return sorted(found)
+
     def rename(self, path: str, new: str) -> None:
         system, java_path = self._open(path)
         if not system.rename(java_path, self._jvm.org.apache.hadoop.fs.Path(new)):

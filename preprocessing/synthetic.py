@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
+from preprocessing.labels import LETTERS, STILL_LETTERS
 from preprocessing.parsing import HEADER, PIXELS, SIDE
-from preprocessing.schema import LETTERS, STILL_LETTERS, TEST, TRAIN
+from preprocessing.schema import TEST, TRAIN
 from preprocessing.sign_mnist import FILES
 
 SOURCE = "synthetic sample"

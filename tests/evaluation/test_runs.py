@@ -25,10 +25,22 @@ def make_run(name: str, confusion: list[list[int]], fingerprint: str = "1") -> R
         "weights_are": "weights", "bytes": 1_500_000, "rejected": {"too few fields": 3},
         "rows": {"train": 10, "validation": 2, "test": int(np.sum(confusion)), "rejected": 3},
         "seconds": {"preprocessing": 1.0, "training": 65.0, "total": 70.0},
+        "sources": {"a": {"train": 5, "validation": 1, "test": 10}, "b": {"train": 5, "validation": 1, "test": 10}},
+        "near_copies": {
+            "now": {"validation": {"pictures": 20, "near_copies": 0}},
+            "before": {"validation": {"pictures": 19, "near_copies": 17}},
+        },
+        "overfitting": {
+            "found": True, "parted": True, "best_epoch": 2, "loss_rise": 0.5, "validation_gap": 0.1, "test_gap": 0.2
+        },
+        "calibration": {"temperature": 1.5, "loss_before": 0.4, "loss_after": 0.3},
         "restarts": 0,
         "losses": [],
-        "train": {"images_per_second": 1000.0, "epochs": 2, "best_epoch": 2, "augmented": True},
-        "test": test | {"images_per_second": 2000.0, "fingerprint": fingerprint, "confusion": confusion},
+        "train": {"images_per_second": 1000.0, "epochs": 2, "best_epoch": 2, "augmented": True}
+        | {"accuracy": 0.9, "val_accuracy": 0.8},
+        "test": test
+        | {"sources": {"a": test | {"rows": 10}}}
+        | {"images_per_second": 2000.0, "fingerprint": fingerprint, "confusion": confusion},
     }  # fmt: skip
     about = {"version": VERSION, "job": "cnn", "created": "2026-01-01", "git_commit": None, "versions": {"python": "3"}}
     return Run(f"runs/{name}", about, metrics)
@@ -118,6 +130,25 @@ def test_a_report_says_what_was_lost_when_and_what_it_cost(tmp_path: Path) -> No
         "the driver",
     ):
         assert words in page
+
+
+def test_a_report_says_where_pictures_came_from_what_leaks_and_that_it_overfits(tmp_path: Path) -> None:
+    history = pd.DataFrame()
+    write_run_report(tmp_path / "r.html", FIRST, pd.DataFrame(), history, tmp_path / "none", "")
+    page = " ".join((tmp_path / "r.html").read_text().split())
+    for words in (
+        "part after epoch 2",
+        "50.00 % higher at the end",
+        "it overfits",
+        "temperature of 1.50",
+        "0 of 20 validation pictures have one among the training pictures, and 17 of 19 would with a split by row",
+        "<th>a</th><td>5</td><td>1</td><td>10</td> <td>95.00 %</td>",
+    ):
+        assert words in page
+    leaking = {"now": {"validation": {"pictures": 20, "near_copies": 19}}}
+    run = Run("r", FIRST.about, FIRST.metrics | {"near_copies": leaking})
+    write_run_report(tmp_path / "r.html", run, pd.DataFrame(), history, tmp_path / "none", "")
+    assert "split.by: group" in (tmp_path / "r.html").read_text()
 
 
 def test_a_comparisons_report_has_every_run_and_every_pair(tmp_path: Path) -> None:

@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jobs.experiment import CnnExperiment, ForestExperiment, parse_compare, parse_experiment
+from jobs.experiment import (
+    CnnExperiment,
+    Experiment,
+    ForestExperiment,
+    LearningCurveExperiment,
+    OptimizersExperiment,
+    parse_compare,
+    parse_experiment,
+)
 from jobs.session import ROOT
 
 
@@ -16,22 +24,32 @@ def cnn(*arguments: str) -> CnnExperiment:
     return parse_experiment(CnnExperiment, "", list(arguments))[0]
 
 
-@pytest.mark.parametrize("name", ["sample", "sign_mnist", "sign_mnist_baseline"])
-def test_every_experiment_of_a_network_is_valid(name: str) -> None:
-    assert cnn("--config", str(ROOT / f"conf/{name}.yaml")).training.epochs > 1
+KINDS = {"sign_mnist_forest": ForestExperiment, "sign_mnist_optimizers": OptimizersExperiment}
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "conf").glob("*.yaml")), ids=lambda file: file.stem)
+def test_every_experiment_is_valid(file: Path) -> None:
+    experiment, _ = parse_experiment(KINDS.get(file.stem, CnnExperiment), "", ["--config", str(file)])
+    assert isinstance(experiment, Experiment)
+
+
+def test_the_published_dexnets_are_as_published() -> None:
+    first, second, third = (cnn("--config", str(ROOT / f"conf/asl_images_dexnet_v{i}.yaml")) for i in (1, 2, 3))
+    assert (first.preprocessing.shape, first.preprocessing.normalisation) == ((200, 200, 3), "channel")
+    assert first.training.optimizer.name == "sgd"
+    # two processes: batches of 64, and Horovod doubles the rate
+    assert (first.num_proc * first.training.batch_size, first.num_proc * first.training.learning_rate) == (64, 0.008)
+    assert (first.split.validation, first.split.test, first.fraction) == (0.2, 0.1, 1)
+    assert second.network.name == "dexnet_v2"
+    assert (third.network.name, third.fraction) == ("dexnet_v1", pytest.approx(1 / 3, abs=1e-3))
 
 
 def test_the_published_settings_are_the_baselines() -> None:
     experiment = cnn("--config", str(ROOT / "conf/sign_mnist_baseline.yaml"))
     training = experiment.training
-    assert (experiment.network.name, experiment.num_proc, experiment.preprocessing.validation) == ("baseline", 2, 0.1)
+    assert (experiment.network.name, experiment.num_proc, experiment.split.validation) == ("baseline", 2, 0.1)
     assert (training.epochs, training.batch_size, training.learning_rate) == (15, 120, 0.001)
     assert (training.schedule, training.label_smoothing, training.augmentation.rotation) == ("constant", 0, 0)
-
-
-def test_the_forests_experiment_is_valid() -> None:
-    experiment, _ = parse_experiment(ForestExperiment, "", ["--config", str(ROOT / "conf/sign_mnist_forest.yaml")])
-    assert experiment.forest.trees > 1
 
 
 def test_an_option_outdoes_the_file_and_may_be_written_with_dashes() -> None:
@@ -60,11 +78,21 @@ def test_the_resolved_experiment_names_every_field_and_is_an_experiment_again(tm
         (["--num-proc", "0"], ["num_proc", "v>0", "0"]),
         (["--network.name", "alexnet"], ["network.name", "alexnet", "'baseline', 'handshape'"]),
         (["--training.epochs", "many"], ["training.epochs", "many"]),
-        (["--preprocessing.validation", "1"], ["preprocessing.validation", "v<1"]),
+        (["--split.validation", "1"], ["split.validation", "v<1"]),
         (["--max-rejected", "-1"], ["max_rejected", "v>=0"]),
         (["--trainin.epochs", "3"], ["--trainin.epochs"]),
         (["--training.epoch", "3"], ["--training.epoch"]),
         (["--config", "no/such.yaml"], ["no/such.yaml", "not exist"]),
+        (["--fraction", "0"], ["fraction is 0"]),
+        (["--preprocessing.size", "1"], ["preprocessing.size is 1", "8 to 1024"]),
+        (["--preprocessing.size", "64", "--preprocessing.resize", "32"], ["preprocessing.resize is 32", "size, 64"]),
+        (["--split.validation", "0.5", "--split.test", "0.5"], ["leave nothing to train on"]),
+        (["--network.weights", "x.h5"], ["network.weights belongs to resnet50"]),
+        (["--training.fine-tuning.layer", "conv1"], ["training.fine_tuning belongs to", "handshape"]),
+        (["--sources", "[{path: a, pattern: '(?P<hand>x)'}]"], ["sources.pattern", "hand", "frame, label, signer"]),
+        (["--sources", "[{path: a, pattern: '('}]"], ["is no regular expression"]),
+        (["--sources", "[{path: a/x}, {path: b/x}]"], ["two are called x"]),
+        (["--training.optimizer.name", "lion"], ["training.optimizer.name", "lion"]),
     ],
 )
 def test_a_wrong_field_or_value_is_refused_by_name_in_one_line(
@@ -78,6 +106,22 @@ def test_a_wrong_field_or_value_is_refused_by_name_in_one_line(
     assert message.count("\n") == 1
     for words in said:
         assert words in message
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "said"),
+    [
+        (OptimizersExperiment, ["--optimizers", "[{name: adam}, {name: adam}]"], "two or more different ones"),
+        (LearningCurveExperiment, ["--fractions", "[1.0]"], "two or more different ones"),
+        (LearningCurveExperiment, ["--fractions", "[0.0, 1.0]"], "above 0"),
+    ],
+)
+def test_a_study_of_one_training_is_refused(
+    kind: type[Experiment], arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parse_experiment(kind, "", arguments)
+    assert said in capsys.readouterr().err
 
 
 def test_an_unknown_field_in_a_file_is_refused_with_the_fields_there_are(

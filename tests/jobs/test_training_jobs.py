@@ -19,7 +19,7 @@ from pyspark.ml import PipelineModel
 from pyspark.ml.classification import RandomForestClassificationModel
 from pyspark.sql import SparkSession
 
-from preprocessing.schema import STILL_LETTERS
+from preprocessing.labels import STILL_LETTERS
 from tests.conftest import ROOT, ROWS, submit
 
 Finished = subprocess.CompletedProcess[str]
@@ -91,8 +91,8 @@ def test_the_network_learns(cnn: Finished, folder: Path) -> None:
 def test_the_run_directory_is_whole_and_alone(cnn: Finished, folder: Path) -> None:
     run = folder / "runs/cnn"
     assert {path.name for path in run.iterdir()} == {
-        "classes.json", "experiment.yaml", "figures", "history.csv", "metrics.json", "model.keras", "pipeline",
-        "predictions", "rejected", "report.html", "run.json",
+        "classes.json", "experiment.yaml", "figures", "history.csv", "loss_curve.csv", "metrics.json", "model.keras",
+        "pipeline", "predictions", "rejected", "report.html", "run.json",
     }  # fmt: skip
     assert {path.stem for path in (run / "figures").iterdir()} == {
         "class_distribution", "confused_pairs", "confusion_matrix", "predictions", "samples", "training_curves",

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.augmentation import augment
+from models import augmentation
 from models.settings import Augmentation
 
+augment = tf.function(augmentation.augment)  # as it runs within a data set
 SHAPE = (28, 28, 1)
 SEED = tf.constant([3, 4], dtype=tf.int64)
 
@@ -71,3 +72,40 @@ def test_brightness_moves_all_pixels_by_the_same_and_contrast_keeps_the_mean(pix
     contrasted = changed(pixels, contrast=0.3).astype(float)
     np.testing.assert_allclose(contrasted.mean(axis=1), pixels.mean(axis=1), atol=0.6)
     assert np.ptp(contrasted, axis=1).min() < 150 < 170 < np.ptp(contrasted, axis=1).max()
+
+
+def test_a_stretch_makes_some_wider_and_some_higher(pixels: np.ndarray) -> None:
+    squares = changed(pixels, stretch=0.25).reshape(-1, 28, 28) > 120
+    widths, heights = squares.any(axis=1).sum(axis=1), squares.any(axis=2).sum(axis=1)
+    assert widths.min() < 8 < widths.max()
+    assert ((widths - 8) * (heights - 8) <= 0).all()
+
+
+def test_a_flip_mirrors_its_share_of_the_pictures_and_nothing_else(pixels: np.ndarray) -> None:
+    images = np.tile(np.arange(28, dtype=np.uint8) * 9, (64, 28, 1)).reshape(64, 784)
+    flipped = changed(images, flip=0.5).reshape(64, 28, 28)
+    mirrored = (flipped[:, 0, 0] > flipped[:, 0, -1]).mean()
+    assert 0.3 < mirrored < 0.7
+    originals = images.reshape(64, 28, 28)
+    same = [np.abs(f.astype(int) - o).max() <= 1 for f, o in zip(flipped, originals, strict=True)]
+    turned = [np.abs(f[:, ::-1].astype(int) - o).max() <= 1 for f, o in zip(flipped, originals, strict=True)]
+    assert np.logical_xor(same, turned).all()
+
+
+def test_erasing_covers_a_rectangle_and_leaves_the_rest(pixels: np.ndarray) -> None:
+    flat = np.full((64, 784), 100, dtype=np.uint8)
+    covered = (changed(flat, erase=1.0) != 100).reshape(64, 28, 28)
+    assert covered.any(axis=(1, 2)).mean() > 0.9
+    heights, widths = covered.any(axis=2).sum(axis=1), covered.any(axis=1).sum(axis=1)
+    assert max(heights.max(), widths.max()) <= 11
+    assert (changed(flat, erase=0.0) == 100).all()
+
+
+def test_colours_change_channel_by_channel() -> None:
+    grey = np.full((64, 300), 100, dtype=np.uint8)
+    amounts = Augmentation(color=0.2)
+    tinted = augment(tf.constant(grey), (10, 10, 3), amounts, SEED).numpy().reshape(64, 100, 3)
+    assert (np.ptp(tinted, axis=1) == 0).all()
+    assert np.ptp(tinted[:, 0], axis=1).max() > 15
+    assert tinted.min() >= 79
+    assert tinted.max() <= 121

@@ -9,6 +9,7 @@ import pytest
 from models.callbacks import CosineSchedule, EpochEnd, GoOn
 from models.checkpoints import Checkpoints
 from models.cnn import _LastLines
+from models.settings import Training
 
 
 class _Rates(keras.callbacks.Callback):
@@ -67,7 +68,7 @@ def fit(unclaimed: Checkpoints, epochs: int, done: int, rate: float = 0.1) -> ke
     last = checkpoints.last()
     history = last.history if last else []
     callbacks = [GoOn(checkpoints, done)] if done else []
-    callbacks.append(EpochEnd(8, checkpoints, history, [], 0.0, NOBODY))
+    callbacks.append(EpochEnd(Training(epochs=epochs), 8, checkpoints, history, [], 0.0, NOBODY))
     x = np.arange(16, dtype=np.float32).reshape(8, 2)
     model.fit(
         x, x.sum(axis=1), 8, epochs - done, verbose=0, shuffle=False, validation_data=(x, x[:, 0]), callbacks=callbacks

@@ -1,5 +1,6 @@
 """What can be known before Horovod starts, and the parts of its data path, on real Spark."""
 
+import itertools
 import time
 from pathlib import Path
 
@@ -7,12 +8,12 @@ import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 
+from models import data_module
 from models.cluster import check_slots
-from models.data_module import data_module
 from models.errors import TrainingError
 from models.progress import Message, Teller, epoch_listener
 from models.settings import Augmentation
-from models.store import training_store
+from models.store import balanced, training_store
 from preprocessing.storage import Storage
 
 ROWS = 50
@@ -38,7 +39,7 @@ def test_the_ranks_share_all_rows_also_when_there_are_fewer_than_at_first(
     store = training_store(rows(spark), storage, tmp_path.as_uri(), 3)
     seen, shares = [], []
     for rank in range(ranks):
-        module = data_module((2, 2, 1), 3, Augmentation())(
+        module = data_module.data_module((2, 2, 1), 3, Augmentation())(
             train_dir=store.get_train_data_path(),
             val_dir=store.get_val_data_path(),
             train_batch_size=4,
@@ -48,7 +49,8 @@ def test_the_ranks_share_all_rows_also_when_there_are_fewer_than_at_first(
             random_seed=1,
         )
         # a batch of all there is: an epoch, in whatever order
-        whole = len(module._read_shard(module.train_dir)[1])
+        with module._reader(module.train_dir, 1, None) as reader:
+            whole = sum(len(labels) for _, labels in data_module._chunks(reader))
         module.train_batch_size = whole
         for pixels, labels in module.train_data().take(2):
             np.testing.assert_array_equal(labels, np.eye(3)[pixels[:, 0] % 3])
@@ -59,6 +61,41 @@ def test_the_ranks_share_all_rows_also_when_there_are_fewer_than_at_first(
         assert np.isin(validation[:, 0], range(40, 50)).all()
     assert sorted(seen) == list(range(40))
     assert max(shares) - min(shares) <= 12
+
+
+def test_a_stream_mixes_its_rows_and_reads_all_of_them_again_and_again(
+    spark: SparkSession, storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data_module, "MEMORY_BYTES", 40)  # ten rows
+    store = training_store(rows(spark), storage, tmp_path.as_uri(), 2)
+    module = data_module.data_module((2, 2, 1), 3, Augmentation())(
+        train_dir=store.get_train_data_path(),
+        val_dir=store.get_val_data_path(),
+        train_batch_size=8,
+        val_batch_size=4,
+        cur_shard=0,
+        shard_count=1,
+        random_seed=1,
+    )
+    seen = [int(pixel) for pixels, _ in module.train_data().take(25) for pixel in pixels[:, 0]]
+    assert {row: seen.count(row) for row in range(40)} == pytest.approx(dict.fromkeys(range(40), 5), abs=2)
+    assert seen[:40] != seen[40:80]
+    validation = [pixels[:, 0].numpy().tolist() for pixels, _ in module.val_data().take(6)]
+    assert validation[:3] == validation[3:]
+    assert sorted(itertools.chain(*validation[:3])) == list(range(40, 50))
+
+
+def test_smaller_sources_are_repeated_until_all_have_equal_shares(spark: SparkSession) -> None:
+    data = [(f"{i}", "large" if i < 300 else "small", "train" if i % 10 else "test") for i in range(400)]
+    table = spark.createDataFrame(data, "id string, source string, split string")
+    found = balanced(table, {"large": 270, "small": 90}).groupBy("source", "split").count().collect()
+    counts = {(row["source"], row["split"]): row["count"] for row in found}
+    assert counts == {
+        ("large", "train"): 270, ("small", "train"): 270, ("large", "test"): 30, ("small", "test"): 10,
+    }  # fmt: skip
+    uneven = balanced(table, {"large": 270, "small": 180}).groupBy("source", "split").count().collect()
+    times = next(row["count"] for row in uneven if (row["source"], row["split"]) == ("small", "train"))
+    assert times == pytest.approx(90 * 1.5, rel=0.15)
 
 
 def test_a_stored_row_costs_little_more_than_its_pixels(spark: SparkSession, storage: Storage, tmp_path: Path) -> None:

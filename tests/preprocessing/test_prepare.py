@@ -11,16 +11,20 @@ from pyspark.sql import functions as F
 
 from preprocessing.errors import InputError
 from preprocessing.features import class_names, fit_pipeline
+from preprocessing.labels import STILL_LETTERS
+from preprocessing.normalisation import by_range
 from preprocessing.prepare import PreparedImages, prepare_images
-from preprocessing.schema import IMAGE_TABLE, STILL_LETTERS
-from preprocessing.splitting import split_validation
+from preprocessing.schema import IMAGE_TABLE
+from preprocessing.settings import Source, Split
+from preprocessing.splitting import split_by_row
 from preprocessing.storage import Storage
+from tests.preprocessing.conftest import sources
 
 TRAIN_FILE, TEST_FILE = "sign_mnist_train.csv", "sign_mnist_test.csv"
 
 
 def prepare(spark: SparkSession, storage: Storage, folder: Path, max_rejected: float = 0.01) -> PreparedImages:
-    return prepare_images(spark, storage, str(folder), max_rejected=max_rejected, validation=0.1, seed=3)
+    return prepare_images(spark, storage, sources({Source("sample"): str(folder)}, max_rejected=max_rejected, seed=3))
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +69,7 @@ def test_the_split_does_not_depend_on_partitions_but_on_the_seed(prepared: Prepa
     training = prepared.images.where("split != 'test'").withColumn("split", F.lit("train"))
 
     def kept_back(images: DataFrame, seed: int) -> set[str]:
-        split = split_validation(images, 0.1, seed).where("split = 'validation'")
+        split = split_by_row(images, Split(validation=0.1), seed).where("split = 'validation'")
         return {row["id"] for row in split.select("id").collect()}
 
     once = kept_back(training.repartition(1), 3)
@@ -87,17 +91,17 @@ def test_faulty_rows_are_set_aside_with_file_line_and_reason(
         rows = prepared.rejected.orderBy("line").collect()
     finally:
         spark.conf.unset("spark.sql.files.maxPartitionBytes")
-    assert [(row["source"], row["line"], row["reason"]) for row in rows] == [
+    assert [(row["file"], row["line"], row["reason"]) for row in rows] == [
         (TRAIN_FILE, 2, "label J or Z"),
         (TRAIN_FILE, 700, "too few fields"),
         (TRAIN_FILE, 1500, "exact duplicate"),
         (TRAIN_FILE, 2401, "exact duplicate"),
     ]
-    assert rows[2]["detail"] == f"of {TRAIN_FILE}:100"
+    assert rows[2]["detail"] == f"of sample:{TRAIN_FILE}:100"
     # what is in the test file too is not trained on
-    assert rows[3]["detail"] == f"of {TEST_FILE}:2"
+    assert rows[3]["detail"] == f"of sample:{TEST_FILE}:2"
     assert prepared.rows("test") == 480
-    assert prepared.rejections.rows == 2879  # the blank line is no row
+    assert prepared.rejections.rows == {"sample": 2879}  # the blank line is no row
     assert prepared.rejections.reasons == {"exact duplicate": 2, "label J or Z": 1, "too few fields": 1}
 
 
@@ -116,7 +120,7 @@ def test_features_are_scaled_assembled_indexed_and_encoded(
 
 def test_classes_are_in_alphabetical_order_whatever_their_counts(prepared: PreparedImages) -> None:
     few = prepared.split("train").where("label in ('Y', 'C') or (label = 'B' and id < '8')")
-    assert class_names(fit_pipeline(few)) == ["B", "C", "Y"]
+    assert class_names(fit_pipeline(few, by_range(1))) == ["B", "C", "Y"]
 
 
 class TestRefuses:
@@ -169,7 +173,7 @@ class TestRefuses:
         for name in (TRAIN_FILE, TEST_FILE):
             lines = (copied / name).read_text().splitlines()
             (copied / name).write_text("\n".join([lines[0], "1,2", "3,4"]))
-        assert "no row is left" in self.message(spark, storage, copied, max_rejected=1.0)
+        assert "no picture in it can be used" in self.message(spark, storage, copied, max_rejected=1.0)
 
     def test_a_file_of_a_header_alone(self, spark: SparkSession, storage: Storage, copied: Path) -> None:
         header = (copied / TEST_FILE).read_text().splitlines()[0]
@@ -185,4 +189,4 @@ class TestRefuses:
     def test_a_test_class_that_was_never_trained_on(self, spark: SparkSession, storage: Storage, copied: Path) -> None:
         lines = (copied / TRAIN_FILE).read_text().splitlines()
         edit(copied / TRAIN_FILE, dict.fromkeys(n for n, text in enumerate(lines, 1) if text.startswith("24,")))
-        assert "the test file has class Y, which the training file lacks" in self.message(spark, storage, copied)
+        assert "the test set has class Y, which the training set lacks" in self.message(spark, storage, copied)

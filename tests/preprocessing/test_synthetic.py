@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from preprocessing.labels import LETTERS, STILL_LETTERS
 from preprocessing.parsing import HEADER
-from preprocessing.schema import LETTERS, STILL_LETTERS
 from preprocessing.synthetic import POSES, draw_hands, write_sample
 
 

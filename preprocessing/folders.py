@@ -1,0 +1,139 @@
+"""Folders of photographs, read and decoded by Spark: a folder a class, or what a pattern finds in the path."""
+
+import functools
+import re
+from collections.abc import Callable, Iterable, Iterator
+
+import pandas as pd
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from preprocessing.decoding import MAX_BYTES, Decoded, decode
+from preprocessing.errors import InputError
+from preprocessing.labels import OTHERS, class_name
+from preprocessing.schema import PARSED_TABLE, TEST, TRAIN
+from preprocessing.settings import Preprocessing, Source
+from preprocessing.storage import Storage
+
+_PATH_COLUMNS = "file string, name string, signer string, frame long"
+
+
+def read_folder(
+    spark: SparkSession, storage: Storage, source: Source, folder: str, settings: Preprocessing, classes: list[str]
+) -> DataFrame:
+    """Read the pictures of a folder.
+
+    Args:
+        spark: the session.
+        storage: its file systems.
+        source: its name and pattern.
+        folder: where it lies, absolute.
+        settings: how pictures are decoded.
+        classes: names of classes beyond those that are known.
+
+    Returns:
+        The columns of ``PARSED_TABLE``.
+
+    Raises:
+        InputError: a class folder is empty, a name is no class, or there are folders beside train and test.
+    """
+    splits = _splits(storage, folder)
+    tables = []
+    for split, part in splits.items():
+        files = spark.read.format("binaryFile").option("recursiveFileLookup", "true").load(part)
+        read_path = _path_reader(folder, source.pattern)
+        _check_names(storage, files, read_path, source, part, classes)
+        small = files.where(F.col("length") <= MAX_BYTES).select("path", "length", "content")
+        # what is too large is not read, and what is empty Spark leaves out
+        large = files.where(F.col("length") > MAX_BYTES).select(
+            "path", "length", F.lit(None).cast("binary").alias("content")
+        )
+        empty = [(path, 0, b"") for path in storage.empty_files(part, files.select("path").count())]
+        none = spark.createDataFrame(empty, small.schema)
+        parse = functools.partial(_parse_batches, read_path, settings, classes, source.title, split)
+        tables += [table.mapInPandas(parse, PARSED_TABLE) for table in (small, large, none)]
+    return functools.reduce(DataFrame.unionByName, tables)
+
+
+def _splits(storage: Storage, folder: str) -> dict[str | None, str]:
+    """The folder of each split, or the one folder that is to be divided."""
+    names = {name.lower(): name for name in storage.folders(folder)}
+    if not {TRAIN, TEST} <= set(names):
+        return {None: folder}
+    others = sorted(set(names) - {TRAIN, TEST})
+    if others:
+        raise InputError(
+            f"{folder}: beside train and test it has {', '.join(names[name] for name in others)}, which"
+            " cannot be used: move them elsewhere"
+        )
+    return {split: f"{folder}/{names[split]}" for split in (TRAIN, TEST)}
+
+
+ReadPath = Callable[[str], tuple[str, str | None, str | None, int | None]]
+
+
+def _path_reader(folder: str, pattern: str | None) -> ReadPath:
+    """What a path tells: the file within the folder, the name of its class, the signer and the frame."""
+    expression = re.compile(pattern) if pattern else None
+    labelled = expression is not None and "label" in expression.groupindex
+    start = len(re.sub("^file:/+", "file:/", folder)) + 1
+
+    def read_path(path: str) -> tuple[str, str | None, str | None, int | None]:
+        file = re.sub("^file:/+", "file:/", path)[start:]
+        found = expression.search(file) if expression else None
+        groups = found.groupdict() if found else {}
+        name = groups.get("label") if labelled else path.rsplit("/", 2)[-2]
+        frame = groups.get("frame") or ""
+        return file, name, groups.get("signer"), int(frame) if frame.isdecimal() else None
+
+    return read_path
+
+
+def _check_names(
+    storage: Storage, files: DataFrame, read_path: ReadPath, source: Source, folder: str, classes: list[str]
+) -> None:
+    def read(batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        for batch in batches:
+            rows = [read_path(path) for path in batch["path"]]
+            yield pd.DataFrame(rows, columns=["file", "name", "signer", "frame"]).astype({"frame": "Int64"})
+
+    names = files.select("path").mapInPandas(read, _PATH_COLUMNS).groupBy("name").agg(F.min("file").alias("file"))
+    found = {row["name"]: row["file"] for row in names.orderBy("file").limit(1000).collect()}
+    unknown = [name for name in found if name is not None and class_name(name, classes) is None]
+    if unknown:
+        raise InputError(
+            f"{source.title}: {found[unknown[0]]}: {', '.join(repr(name) for name in unknown[:10])} is no class;"
+            f" classes are letters, digits, {', '.join(OTHERS)}, and what --classes names"
+        )
+    if "label" in (re.compile(source.pattern).groupindex if source.pattern else {}):
+        return
+    empty = [name for name in storage.folders(folder) if not storage.has_files(f"{folder}/{name}")]
+    if empty:
+        raise InputError(f"{folder}: the class folder {', '.join(sorted(empty))} is empty")
+
+
+def _parse_batches(
+    read_path: ReadPath,
+    settings: Preprocessing,
+    classes: list[str],
+    source: str,
+    split: str | None,
+    batches: Iterable[pd.DataFrame],
+) -> Iterator[pd.DataFrame]:
+    for batch in batches:
+        rows = []
+        for path, length, content in zip(batch["path"], batch["length"], batch["content"], strict=True):
+            file, name, signer, frame = read_path(path)
+            label = class_name(name, classes) if name is not None else None
+            if label is None:
+                picture = Decoded(reason="no class in the path", detail="the pattern finds no label in it")
+            elif content is None:
+                picture = Decoded(reason="too large a file", detail=f"{length:,} bytes; {MAX_BYTES:,} are the most")
+            else:
+                picture = decode(content, settings)
+            usable = picture.pixels is not None
+            rows.append(
+                (source, file, None, label if usable else None, picture.pixels, picture.reason, picture.detail,
+                 signer, frame, split)
+            )  # fmt: skip
+        yield pd.DataFrame(rows, columns=PARSED_TABLE.names).astype({"line": "Int64", "frame": "Int64"})

@@ -1,0 +1,149 @@
+"""Jobs on folders of photographs, as a user runs them."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from tests.conftest import submit
+from tests.pictures import write_pictures
+
+Finished = subprocess.CompletedProcess[str]
+LETTERS = "BLVY"
+SMALL = ["--num-proc", "1", "--preprocessing.size", "32", "--training.batch-size", "16", "--training.epochs"]
+SOURCES = "[{path: one, pattern: '(?P<signer>user_[0-9])'}, {path: two, pattern: '(?P<signer>user_[0-9])'}]"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two sources of two signers each, a folder a class, one of them with broken files among the good ones."""
+    folder = tmp_path_factory.mktemp("photographs")
+    for number, source in enumerate(("one", "two")):
+        for split, count in (("train", 20), ("test", 6)):
+            for signer in range(2):
+                seed = 10 * number + signer + 5 * (split == "test")
+                place = folder / f"data/{source}/{split}/user_{2 * number + signer}"
+                write_pictures(place, LETTERS, count, seed)
+    broken = folder / "data/one/train/user_0/B"
+    (broken / "empty.jpg").write_bytes(b"")
+    (broken / "text.png").write_text("no picture")
+    Image.new("L", (1, 1)).save(broken / "pixel.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def jobs(folder: Path) -> Callable[[str], Finished]:
+    """All of them, two at a time."""
+    data = ["--data", folder / "data"]
+    both = ["--sources", SOURCES, "--max-rejected", "0.05"]
+    commands = {
+        "photo": ["jobs/train_cnn.py", *data, *both, *SMALL, "6", "--split.by", "group", "--split.validation", "0.3",
+                  "--training.balance", "true", "--training.calibration", "true", "--preprocessing.color", "rgb",
+                  "--preprocessing.normalisation", "channel", "--training.early-stopping", "4"],
+        "forest": ["jobs/train_random_forest.py", *data, *both, "--forest.trees", "10", "--forest.pca", "20"],
+        "tuned": ["jobs/train_cnn.py", "--data", folder / "data/two", *SMALL, "2", "--network.name", "handshape_photo",
+                  "--network.head", "[16]", "--training.fine-tuning.layer", "hand_149_depthwise",
+                  "--training.fine-tuning.epochs", "2"],
+        "optimizers": ["jobs/compare_optimizers.py", "--data", folder / "data/two", *SMALL, "3",
+                       "--optimizers", "[{name: sgd, learning_rate: 0.01}, {name: adamw}]"],
+        "curve": ["jobs/learning_curve.py", "--data", folder / "data/two", *SMALL, "2", "--fractions", "[0.5, 1.0]"],
+        "left_out": ["jobs/cross_validate.py", *data, *both, *SMALL, "2", "--by", "source"],
+    }  # fmt: skip
+    pool = ThreadPoolExecutor(2)
+    running = {
+        name: pool.submit(submit, *command, "--run", f"runs/{name}", cwd=folder) for name, command in commands.items()
+    }
+
+    def finished(name: str) -> Finished:
+        done = running[name].result()
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    return finished
+
+
+def metrics(folder: Path, run: str) -> dict:
+    return json.loads((folder / "runs" / run / "metrics.json").read_text())
+
+
+def test_a_network_is_trained_on_several_sources_with_broken_files_among_them(
+    jobs: Callable[[str], Finished], folder: Path
+) -> None:
+    jobs("photo")
+    found = metrics(folder, "photo")
+    assert found["rejected"] == {"empty file": 1, "not a picture": 1, "too small a picture": 1}
+    assert {name: rows["test"] for name, rows in found["sources"].items()} == {"one": 48, "two": 48}
+    assert set(found["test"]["sources"]) == {"one", "two"}
+    assert found["test"]["accuracy"] > 0.5
+    assert len(found["normalisation"]["scale"]) == 3
+    assert found["calibration"]["loss_after"] <= found["calibration"]["loss_before"]
+    assert set(found["near_copies"]) == {"before", "now"}
+    rejected = pd.concat(pd.read_csv(file) for file in (folder / "runs/photo/rejected").glob("*.csv"))
+    assert sorted(rejected["file"]) == [f"train/user_0/B/{name}" for name in ("empty.jpg", "pixel.png", "text.png")]
+    report = (folder / "runs/photo/report.html").read_text()
+    assert "Does it overfit?" in report
+    model = keras.models.load_model(folder / "runs/photo/model.keras", compile=False)
+    assert model.input_shape == (None, 32 * 32 * 3)
+    predicted = pd.read_parquet(folder / "runs/photo/predictions")
+    assert predicted["source"].value_counts().to_dict() == {"one": 48, "two": 48}
+
+
+def test_a_forest_grows_on_principal_components(jobs: Callable[[str], Finished], folder: Path) -> None:
+    jobs("forest")
+    pca = metrics(folder, "forest")["pca"]
+    assert pca["components"] == 20
+    assert 0.5 < pca["variance"] < 1
+    assert (folder / "runs/forest/figures/pixel_importance.png").exists()
+
+
+def test_a_backbone_is_tuned_after_its_head_in_one_history(jobs: Callable[[str], Finished], folder: Path) -> None:
+    assert "fine-tuning from hand_149_depthwise on" in jobs("tuned").stdout
+    history = pd.read_csv(folder / "runs/tuned/history.csv")
+    assert history["epoch"].tolist() == [1, 2, 3, 4]
+    assert metrics(folder, "tuned")["weights"] == 2_568_096 + (1152 * 16 + 16) + (16 * 4 + 4)
+    assert history["learning_rate"].iloc[-1] == pytest.approx(1e-5)
+
+
+def test_optimizers_are_compared_from_the_same_first_weights(jobs: Callable[[str], Finished], folder: Path) -> None:
+    assert "training with adamw, learning rate 0.001" in jobs("optimizers").stdout
+    rows = metrics(folder, "optimizers")["optimizers"]
+    assert [row["optimizer"] for row in rows] == ["sgd", "adamw"]
+    assert all(np.isfinite(list(row.values())[2]) for row in rows)
+    first = [pd.read_csv(folder / f"runs/optimizers/loss_curve_{row['optimizer']}.csv")["loss"].iloc[0] for row in rows]
+    assert first[0] == pytest.approx(first[1], rel=1e-4)  # before a step is taken they are one network
+    assert (folder / "runs/optimizers/figures/loss_curves.png").exists()
+    assert "smoothest" in (folder / "runs/optimizers/report.html").read_text()
+
+
+def test_a_learning_curve_has_a_point_a_size(jobs: Callable[[str], Finished], folder: Path) -> None:
+    jobs("curve")
+    points = metrics(folder, "curve")["points"]
+    assert [point["rows"] for point in points] == [72, 144]
+    assert all(point["low"] <= point["test"] <= point["high"] for point in points)
+    assert (folder / "runs/curve/figures/learning_curve.png").exists()
+
+
+def test_each_source_is_left_out_in_turn_and_no_test_picture_is_touched(
+    jobs: Callable[[str], Finished], folder: Path
+) -> None:
+    said = jobs("left_out").stdout
+    assert "leaving out one: 144 pictures to train on, 160 to judge on, 4 classes" in said
+    found = metrics(folder, "left_out")
+    assert set(found["left_out"]) == {"one", "two"}
+    assert found["mean_accuracy"] == pytest.approx(np.mean([fold["accuracy"] for fold in found["left_out"].values()]))
+
+
+def test_nothing_is_left_in_the_store(jobs: Callable[[str], Finished], folder: Path) -> None:
+    for name in ("photo", "forest", "tuned", "optimizers", "curve", "left_out"):
+        jobs(name)
+    assert not (folder / "store").exists()
+    assert sorted(path.name for path in (folder / "runs").iterdir()) == [
+        "curve", "forest", "left_out", "optimizers", "photo", "tuned",
+    ]  # fmt: skip

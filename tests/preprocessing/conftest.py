@@ -1,0 +1,17 @@
+from typing import Any
+
+from preprocessing.prepare import Sources
+from preprocessing.settings import Preprocessing, Source, Split
+
+
+def sources(folders: dict[Source, str], **settings: Any) -> Sources:
+    """What is prepared, with the defaults of an experiment where a test says nothing else."""
+    defaults = {
+        "preprocessing": Preprocessing(),
+        "split": Split(),
+        "classes": [],
+        "max_rejected": 0.01,
+        "fraction": 1.0,
+        "seed": 0,
+    }
+    return Sources(folders, **(defaults | settings))

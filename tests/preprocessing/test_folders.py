@@ -1,0 +1,263 @@
+"""Folders of photographs to the image table, on real Spark."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from pyspark.sql import SparkSession
+
+from preprocessing.errors import InputError
+from preprocessing.prepare import PreparedImages, prepare_images
+from preprocessing.settings import Preprocessing, Source, Split
+from preprocessing.storage import Storage
+from tests.pictures import write_pictures
+from tests.preprocessing.conftest import sources
+
+SETTINGS = Preprocessing(size=32, color="rgb")
+
+
+def prepare(
+    spark: SparkSession, storage: Storage, folder: Path | dict[Source, str], pattern: str | None = None, **settings: Any
+) -> PreparedImages:
+    folders = folder if isinstance(folder, dict) else {Source("x", "photographs", pattern): folder.as_uri()}
+    return prepare_images(spark, storage, sources(folders, **({"preprocessing": SETTINGS} | settings)))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_pictures(tmp_path / "photos/train", "ABC", 20)
+    write_pictures(tmp_path / "photos/test", "ABC", 4, seed=1)
+    return tmp_path / "photos"
+
+
+def test_train_and_test_folders_are_the_splits_and_class_folders_the_labels(
+    spark: SparkSession, storage: Storage, folder: Path
+) -> None:
+    (folder / "train/A").rename(folder / "train/a")
+    prepared = prepare(spark, storage, folder)
+    assert prepared.counts == {
+        "train": dict.fromkeys("ABC", 18),
+        "validation": dict.fromkeys("ABC", 2),
+        "test": dict.fromkeys("ABC", 4),
+    }
+    assert prepared.sources == {"photographs": {"train": 54, "validation": 6, "test": 12}}
+    assert prepared.shape == (32, 32, 3)
+    row = prepared.images.head()
+    assert row is not None
+    assert (len(row["pixels"]), row["height"], row["width"], row["channels"]) == (3072, 32, 32, 3)
+
+
+def test_one_folder_is_divided_by_the_shares_of_the_experiment_alike_on_any_partitions(
+    spark: SparkSession, storage: Storage, tmp_path: Path
+) -> None:
+    write_pictures(tmp_path / "all", "AB", 30)
+    split = Split(validation=0.2, test=0.1)
+    prepared = prepare(spark, storage, tmp_path / "all", split=split)
+    assert {name: sum(rows.values()) for name, rows in prepared.counts.items()} == {
+        "train": 42, "validation": 12, "test": 6,
+    }  # fmt: skip
+    spark.conf.set("spark.sql.files.maxPartitionBytes", "4500000")
+    try:
+        again = prepare(spark, storage, tmp_path / "all", split=split)
+    finally:
+        spark.conf.unset("spark.sql.files.maxPartitionBytes")
+    assert again.fingerprint() == prepared.fingerprint()
+
+
+def test_broken_files_among_good_ones_are_set_aside_each_with_its_reason(
+    spark: SparkSession, storage: Storage, folder: Path
+) -> None:
+    good = folder / "train/A/A1.png"
+    content = good.read_bytes()
+    broken = {
+        "empty.jpg": b"",
+        "text.jpg": b"hello",
+        "cut.png": content[: len(content) // 2],
+    }
+    for name, data in broken.items():
+        (folder / "train/A" / name).write_bytes(data)
+    Image.new("1", (20_000, 20_000)).save(folder / "train/A/bomb.png")
+    Image.new("L", (1, 1)).save(folder / "train/A/pixel.png")
+    shutil.copy(good, folder / "train/A/copy.png")
+    shutil.copy(folder / "train/B/B0.png", folder / "train/C/other.png")
+    prepared = prepare(spark, storage, folder, max_rejected=0.2)
+    rows = {row["file"]: (row["reason"], row["detail"]) for row in prepared.rejected.collect()}
+    assert {file: reason for file, (reason, _) in rows.items()} == {
+        "train/A/empty.jpg": "empty file",
+        "train/A/text.jpg": "not a picture",
+        "train/A/cut.png": "truncated picture",
+        "train/A/bomb.png": "too large a picture",
+        "train/A/pixel.png": "too small a picture",
+        "train/A/copy.png": "exact duplicate",
+        "train/B/B0.png": "one picture under two labels",
+        "train/C/other.png": "one picture under two labels",
+    }
+    assert rows["train/A/copy.png"][1] == "of photographs:train/A/A1.png"
+    assert rows["train/C/other.png"][1] == "B and C"
+    assert prepared.rejections.rejected == 8
+    assert sum(prepared.rejections.rows.values()) == 79
+
+
+def test_duplicates_stay_where_they_are_allowed(spark: SparkSession, storage: Storage, folder: Path) -> None:
+    for file in sorted((folder / "train/A").iterdir()):
+        shutil.copy(file, file.with_name(f"again-{file.name}"))
+    prepared = prepare(spark, storage, folder, preprocessing=Preprocessing(size=32, allow_duplicates=True))
+    assert prepared.counts["train"]["A"] + prepared.counts["validation"]["A"] == 40
+    assert prepared.images.select("id").distinct().count() == prepared.images.count()
+
+
+def test_a_pattern_finds_label_signer_and_frame_in_the_path(
+    spark: SparkSession, storage: Storage, tmp_path: Path
+) -> None:
+    for signer in range(4):
+        write_pictures(tmp_path / f"all/user_{signer}", "AB", 6, seed=signer, name="{label}{number}.png")
+    (tmp_path / "all/user_0/notes.png").write_bytes((tmp_path / "all/user_0/A0.png").read_bytes())
+    pattern = r"(?P<signer>user_\d+)/(?P<label>[A-Z])\d+"
+    prepared = prepare(
+        spark, storage, tmp_path / "all", pattern, split=Split("group", validation=0.25, test=0.25), max_rejected=0.1
+    )
+    groups = prepared.images.groupBy("split", "group").count().collect()
+    assert {row["group"]: row["count"] for row in groups} == {f"user_{i}": 12 for i in range(4)}
+    assert sorted(row["split"] for row in groups) == ["test", "train", "train", "validation"]
+    assert prepared.rejections.reasons == {"no class in the path": 1}
+
+    frames = prepare(
+        spark, storage, tmp_path / "all", r"(?P<label>[A-Z])(?P<frame>\d+)", split=Split("group", frames=2),
+        max_rejected=0.1,
+    )  # fmt: skip
+    rows = frames.images.groupBy("group").agg({"split": "collect_set"}).collect()
+    assert {row["group"] for row in rows} == {f"{label}:{block}" for label in "AB" for block in range(3)}
+    assert all(len(row["collect_set(split)"]) == 1 for row in rows)
+
+
+def test_near_copies_stay_on_one_side_of_a_split_by_group_and_not_of_one_by_row(
+    spark: SparkSession, storage: Storage, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    for label in "AB":
+        for photograph in range(12):
+            pixels = np.asarray(Image.fromarray(rng.integers(0, 256, (6, 6), dtype=np.uint8)).resize((40, 40)))
+            for copy in range(5):
+                noisy = np.clip(pixels * rng.uniform(0.8, 1.1) + rng.normal(0, 6, pixels.shape), 0, 255)
+                path = tmp_path / f"all/{label}/{photograph}-{copy}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(noisy.astype(np.uint8)).save(path)
+    by_row = prepare(spark, storage, tmp_path / "all")
+    assert by_row.near_copies["now"] == {
+        "test": {"pictures": 12, "near_copies": 12},
+        "validation": {"pictures": 12, "near_copies": 12},
+    }
+    by_group = prepare(spark, storage, tmp_path / "all", split=Split("group"))
+    assert by_group.near_copies["before"] == by_row.near_copies["now"]
+    assert {name: found["near_copies"] for name, found in by_group.near_copies["now"].items()} == {
+        "test": 0, "validation": 0,
+    }  # fmt: skip
+    sizes = [row["count"] for row in by_group.images.groupBy("group").count().collect()]
+    assert sizes == [5] * 24
+
+
+def test_sources_are_brought_into_one_table_of_one_shape(
+    spark: SparkSession, storage: Storage, folder: Path, sample: Path
+) -> None:
+    prepared = prepare(
+        spark, storage, {Source("a", "photographs"): folder.as_uri(), Source("b", "mnist"): sample.as_uri()},
+        preprocessing=Preprocessing(size=40),
+    )  # fmt: skip
+    assert prepared.sources["photographs"]["test"] == 12
+    assert prepared.sources["mnist"]["test"] == 480
+    assert len(prepared.classes) == 24
+    assert {row["size"] for row in prepared.images.selectExpr("length(pixels) size").distinct().collect()} == {1600}
+
+
+def test_a_fraction_keeps_so_much_of_every_class_and_a_smaller_one_is_within(
+    spark: SparkSession, storage: Storage, folder: Path
+) -> None:
+    def kept(fraction: float) -> set[str]:
+        prepared = prepare(spark, storage, folder, fraction=fraction)
+        assert set(prepared.counts["train"].values()) == {round(18 * fraction)}
+        assert prepared.rows("validation") == 6
+        return {row["id"] for row in prepared.split("train").select("id").collect()}
+
+    assert kept(1 / 3) < kept(2 / 3)
+
+
+def test_normalisation_by_channel_is_measured_on_the_training_pictures_alone(
+    spark: SparkSession, storage: Storage, folder: Path
+) -> None:
+    settings = Preprocessing(size=32, color="rgb", normalisation="channel")
+    prepared = prepare(spark, storage, folder, preprocessing=settings)
+    rows = prepared.split("train").collect()
+    values = np.stack([np.frombuffer(row["pixels"], np.uint8).reshape(-1, 3) for row in rows]).reshape(-1, 3)
+    np.testing.assert_allclose(prepared.normalisation.scale, 1 / values.std(axis=0), rtol=1e-9)
+    np.testing.assert_allclose(prepared.normalisation.offset, -values.mean(axis=0) / values.std(axis=0), rtol=1e-9)
+    features = np.stack([row["features"] for row in prepared.pipeline.transform(prepared.split("train")).collect()])
+    by_channel = features.reshape(len(rows), -1, 3)
+    np.testing.assert_allclose(by_channel.mean(axis=(0, 1)), 0, atol=1e-5)
+    np.testing.assert_allclose(by_channel.std(axis=(0, 1)), 1, atol=1e-5)
+
+
+class TestRefuses:
+    """Bad input: one message that names the folder and what was found."""
+
+    def message(self, spark: SparkSession, storage: Storage, folder: Any, *options: Any, **settings: Any) -> str:
+        with pytest.raises(InputError) as caught:
+            prepare(spark, storage, folder, *options, **settings)
+        return str(caught.value)
+
+    def test_an_empty_class_folder(self, spark: SparkSession, storage: Storage, folder: Path) -> None:
+        (folder / "train/D").mkdir()
+        assert "photos/train: the class folder D is empty" in self.message(spark, storage, folder)
+
+    def test_a_name_that_is_no_class(self, spark: SparkSession, storage: Storage, folder: Path) -> None:
+        write_pictures(folder / "train", "A", 2, name="Hello/{number}.png")
+        said = self.message(spark, storage, folder)
+        assert "photographs: train/Hello/0.png: 'Hello' is no class" in said
+        assert "--classes" in said
+
+    def test_a_test_class_that_is_not_trained(self, spark: SparkSession, storage: Storage, folder: Path) -> None:
+        write_pictures(folder / "test", "D", 2)
+        assert "the test set has class D, which the training set lacks" in self.message(spark, storage, folder)
+
+    def test_a_source_without_a_readable_picture(
+        self, spark: SparkSession, storage: Storage, folder: Path, tmp_path: Path
+    ) -> None:
+        (tmp_path / "bad/A").mkdir(parents=True)
+        (tmp_path / "bad/A/x.jpg").write_text("no picture")
+        both = {Source("good"): folder.as_uri(), Source("bad"): (tmp_path / "bad").as_uri()}
+        said = self.message(spark, storage, both, max_rejected=0.5)
+        assert "bad: no picture in it can be used: A/x.jpg: not a picture" in said
+
+    def test_a_folder_with_nothing_in_it(self, spark: SparkSession, storage: Storage, tmp_path: Path) -> None:
+        (tmp_path / "empty").mkdir()
+        assert "photographs: there is no picture in it" in self.message(spark, storage, tmp_path / "empty")
+
+    def test_a_folder_beside_train_and_test(self, spark: SparkSession, storage: Storage, folder: Path) -> None:
+        (folder / "valid").mkdir()
+        assert "beside train and test it has valid" in self.message(spark, storage, folder)
+
+    def test_a_channel_that_is_constant(self, spark: SparkSession, storage: Storage, folder: Path) -> None:
+        for path in folder.rglob("*.png"):
+            pixels = np.asarray(Image.open(path)).copy()
+            pixels[..., 2] = 7
+            Image.fromarray(pixels).save(path)
+        settings = Preprocessing(size=32, color="rgb", normalisation="channel")
+        said = self.message(spark, storage, folder, preprocessing=settings)
+        assert "channel 2 is 7 in every training picture" in said
+
+    def test_fewer_groups_than_splits(self, spark: SparkSession, storage: Storage, tmp_path: Path) -> None:
+        for signer in range(2):
+            write_pictures(tmp_path / f"all/user_{signer}", "AB", 6, seed=signer, name="{label}{number}.png")
+        pattern = r"(?P<signer>user_\d+)/(?P<label>[A-Z])\d+"
+        said = self.message(spark, storage, tmp_path / "all", pattern, split=Split("group"))
+        assert "fewer groups than splits, all classes of photographs 2" in said
+
+    def test_sources_without_a_class_in_common(
+        self, spark: SparkSession, storage: Storage, folder: Path, tmp_path: Path
+    ) -> None:
+        write_pictures(tmp_path / "other/train", "XY", 20)
+        write_pictures(tmp_path / "other/test", "XY", 2, seed=1)
+        both = {Source("photos"): folder.as_uri(), Source("other"): (tmp_path / "other").as_uri()}
+        assert "other has the classes X, Y, and no other source has one" in self.message(spark, storage, both)

@@ -1,0 +1,66 @@
+"""Near-copies among pictures, on real Spark, against all pairs."""
+
+import itertools
+
+import numpy as np
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from scipy.sparse.csgraph import connected_components
+
+from preprocessing.similarity import NEAR, _components, _vectors, count_near_copies, similar_groups
+
+PHOTOGRAPHS, COPIES = 60, 6
+
+
+@pytest.fixture(scope="module")
+def described(spark: SparkSession) -> DataFrame:
+    """Descriptors of photographs and their near-copies, of two labels, in no order."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for photograph in range(PHOTOGRAPHS):
+        picture = rng.uniform(0, 255, 256)
+        for copy in range(COPIES):
+            noisy = np.clip(picture * rng.uniform(0.7, 1) + rng.normal(0, rng.uniform(2, 25), 256), 0, 255)
+            split = "validation" if copy == 0 and photograph % 3 == 0 else "train"
+            rows.append((f"{rng.integers(1 << 40):x}", "AB"[photograph % 2], bytearray(noisy.astype(np.uint8)), split))
+    order = rng.permutation(len(rows))
+    frame = spark.createDataFrame([rows[i] for i in order], "id string, label string, descriptor binary, split string")
+    return frame.repartition(3).persist()
+
+
+def test_groups_are_those_that_all_pairs_would_give(described: DataFrame) -> None:
+    rows = described.toPandas()
+    groups = {row["id"]: row["group"] for row in similar_groups(described.drop("split"), 0).collect()}
+    assert set(groups) == set(rows["id"])
+    expected = {}
+    for _, of_label in rows.groupby("label"):
+        vectors = _vectors(of_label["descriptor"])
+        _, component = connected_components(vectors @ vectors.T >= NEAR, directed=False)
+        for name in set(component):
+            members = of_label["id"][component == name]
+            expected |= dict.fromkeys(members, min(members))
+    assert len(set(expected.values())) > PHOTOGRAPHS  # some copies are so noisy that they are none
+    assert groups == expected
+
+
+def test_near_copies_are_counted_within_a_label(described: DataFrame) -> None:
+    rows = described.toPandas()
+    vectors = _vectors(rows["descriptor"])
+    near = (vectors @ vectors.T >= NEAR) & (rows["label"].to_numpy()[:, None] == rows["label"].to_numpy())
+    trained = (rows["split"] == "train").to_numpy()
+    expected = near[~trained][:, trained].any(axis=1)
+    assert count_near_copies(described, 0) == {
+        "validation": {"pictures": len(expected), "near_copies": int(expected.sum())}
+    }
+    elsewhere = described.withColumn("label", F.when(F.col("split") == "train", "C").otherwise(F.col("label")))
+    assert count_near_copies(elsewhere, 0)["validation"]["near_copies"] == 0
+
+
+def test_long_chains_become_one_component(spark: SparkSession) -> None:
+    order = np.random.default_rng(0).permutation(40)
+    names = [f"n{i:02}" for i in order]
+    links = [(max(pair), min(pair)) for pair in itertools.pairwise(names)]
+    edges = spark.createDataFrame([*links, ("z2", "z1")], "node string, smaller string")
+    found = {row["id"]: row["group"] for row in _components(edges).collect()}
+    assert found == {name: "n00" for name in names if name != "n00"} | {"z2": "z1"}

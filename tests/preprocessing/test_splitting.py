@@ -1,0 +1,42 @@
+"""Whole groups to splits."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from preprocessing.splitting import _assign
+
+SHARES = {"train": 1.0, "validation": 0.2, "test": 0.1}
+
+
+def assign(sizes: list[int], whole: bool = True) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    groups = pd.DataFrame(
+        {"source": "s", "group": [f"g{i}" for i in range(len(sizes))], "size": sizes, "whole": whole,
+         "hash": rng.permutation(len(sizes))}
+    )  # fmt: skip
+    return groups.merge(_assign(SHARES, groups), on=["source", "group"])
+
+
+def test_the_shares_are_met_to_within_a_group() -> None:
+    sizes = np.random.default_rng(1).integers(5, 40, 300).tolist()
+    found = assign(sizes).groupby("assigned")["size"].sum() / sum(sizes)
+    assert found["train"] == pytest.approx(0.7, abs=0.02)
+    assert found["validation"] == pytest.approx(0.2, abs=0.02)
+    assert found["test"] == pytest.approx(0.1, abs=0.02)
+
+
+def test_a_source_with_a_test_set_of_its_own_gives_only_to_validation() -> None:
+    found = assign([10] * 50, whole=False).groupby("assigned")["size"].sum()
+    assert found.to_dict() == {"train": 400, "validation": 100}
+
+
+def test_every_split_gets_a_group_however_few_and_large_they_are() -> None:
+    assert sorted(assign([100, 90, 80])["assigned"]) == ["test", "train", "validation"]
+    assert set(assign([1000, 1, 1, 1])["assigned"]) == {"train", "validation", "test"}
+
+
+def test_the_order_of_the_rows_makes_no_difference() -> None:
+    groups = pd.DataFrame({"source": "s", "group": list("abcdefgh"), "size": 5, "whole": True, "hash": range(8)})
+    once, again = _assign(SHARES, groups), _assign(SHARES, groups.sample(frac=1, random_state=1))
+    assert once.set_index("group")["assigned"].to_dict() == again.set_index("group")["assigned"].to_dict()
