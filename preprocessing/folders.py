@@ -15,7 +15,10 @@ from preprocessing.schema import PARSED_TABLE, TEST, TRAIN
 from preprocessing.settings import Preprocessing, Source
 from preprocessing.storage import Storage
 
-_PATH_COLUMNS = "file string, name string, signer string, frame long"
+# What a task reads, and how many names of classes are looked at.
+TASK_BYTES, MAX_NAMES = 32 * 1024 * 1024, 1000
+# Decoded pictures are ten times as large as their files: so many are held before they are handed on.
+PICTURES_AT_ONCE = 256
 
 
 def read_folder(
@@ -37,21 +40,22 @@ def read_folder(
     Raises:
         InputError: a class folder is empty, a name is no class, or there are folders beside train and test.
     """
-    splits = _splits(storage, folder)
     tables = []
-    for split, part in splits.items():
+    for split, part in _splits(storage, folder).items():
         files = spark.read.format("binaryFile").option("recursiveFileLookup", "true").load(part)
         read_path = _path_reader(folder, source.pattern)
-        _check_names(storage, files, read_path, source, part, classes)
-        small = files.where(F.col("length") <= MAX_BYTES).select("path", "length", "content")
-        # what is too large is not read, and what is empty Spark leaves out
-        large = files.where(F.col("length") > MAX_BYTES).select(
-            "path", "length", F.lit(None).cast("binary").alias("content")
-        )
-        empty = [(path, 0, b"") for path in storage.empty_files(part, files.select("path").count())]
-        none = spark.createDataFrame(empty, small.schema)
+        count, total, large = _check_names(storage, files, read_path, source, part, classes)
+        # many small pictures a task, and no more bytes than it can hold
+        tasks = max(2 * spark.sparkContext.defaultParallelism, total // TASK_BYTES)
+        read = [files.where(F.col("length") <= MAX_BYTES).select("path", "length", "content").coalesce(tasks)]
+        if large:  # not read, only named
+            sizes = files.where(F.col("length") > MAX_BYTES).select("path", "length")
+            read.append(sizes.withColumn("content", F.lit(None).cast("binary")))
+        empty = [(path, 0, b"") for path in storage.empty_files(part, count)]
+        if empty:
+            read.append(spark.createDataFrame(empty, read[0].schema))
         parse = functools.partial(_parse_batches, read_path, settings, classes, source.title, split)
-        tables += [table.mapInPandas(parse, PARSED_TABLE) for table in (small, large, none)]
+        tables += [table.mapInPandas(parse, PARSED_TABLE) for table in read]
     return functools.reduce(DataFrame.unionByName, tables)
 
 
@@ -91,25 +95,41 @@ def _path_reader(folder: str, pattern: str | None) -> ReadPath:
 
 def _check_names(
     storage: Storage, files: DataFrame, read_path: ReadPath, source: Source, folder: str, classes: list[str]
-) -> None:
+) -> tuple[int, int, int]:
+    """How many files there are, their bytes, and how many are too large."""
+
     def read(batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         for batch in batches:
-            rows = [read_path(path) for path in batch["path"]]
-            yield pd.DataFrame(rows, columns=["file", "name", "signer", "frame"]).astype({"frame": "Int64"})
+            rows = [read_path(path)[:2] for path in batch["path"]]
+            yield pd.DataFrame(rows, columns=["file", "name"]).assign(length=batch["length"].to_numpy())
 
-    names = files.select("path").mapInPandas(read, _PATH_COLUMNS).groupBy("name").agg(F.min("file").alias("file"))
-    found = {row["name"]: row["file"] for row in names.orderBy("file").limit(1000).collect()}
+    # a list, of which few tasks make short work
+    paths = files.select("path", "length").coalesce(files.sparkSession.sparkContext.defaultParallelism)
+    names = (
+        paths.mapInPandas(read, "file string, name string, length long")
+        .groupBy("name")
+        .agg(
+            F.min("file").alias("file"),
+            F.count(F.lit(1)).alias("count"),
+            F.sum("length").alias("bytes"),
+            F.sum((F.col("length") > MAX_BYTES).cast("int")).alias("large"),
+        )
+    )
+    rows = names.orderBy("file").limit(MAX_NAMES).collect()
+    found = {row["name"]: row["file"] for row in rows}
     unknown = [name for name in found if name is not None and class_name(name, classes) is None]
     if unknown:
         raise InputError(
             f"{source.title}: {found[unknown[0]]}: {', '.join(repr(name) for name in unknown[:10])} is no class;"
             f" classes are letters, digits, {', '.join(OTHERS)}, and what --classes names"
         )
+    counts = (sum(row["count"] for row in rows), sum(row["bytes"] for row in rows), sum(row["large"] for row in rows))
     if "label" in (re.compile(source.pattern).groupindex if source.pattern else {}):
-        return
+        return counts
     empty = [name for name in storage.folders(folder) if not storage.has_files(f"{folder}/{name}")]
     if empty:
         raise InputError(f"{folder}: the class folder {', '.join(sorted(empty))} is empty")
+    return counts
 
 
 def _parse_batches(
@@ -121,19 +141,21 @@ def _parse_batches(
     batches: Iterable[pd.DataFrame],
 ) -> Iterator[pd.DataFrame]:
     for batch in batches:
-        rows = []
-        for path, length, content in zip(batch["path"], batch["length"], batch["content"], strict=True):
-            file, name, signer, frame = read_path(path)
-            label = class_name(name, classes) if name is not None else None
-            if label is None:
-                picture = Decoded(reason="no class in the path", detail="the pattern finds no label in it")
-            elif content is None:
-                picture = Decoded(reason="too large a file", detail=f"{length:,} bytes; {MAX_BYTES:,} are the most")
-            else:
-                picture = decode(content, settings)
-            usable = picture.pixels is not None
-            rows.append(
-                (source, file, None, label if usable else None, picture.pixels, picture.reason, picture.detail,
-                 signer, frame, split)
-            )  # fmt: skip
-        yield pd.DataFrame(rows, columns=PARSED_TABLE.names).astype({"line": "Int64", "frame": "Int64"})
+        for first in range(0, len(batch), PICTURES_AT_ONCE):
+            rows = []
+            part = batch.iloc[first : first + PICTURES_AT_ONCE]
+            for path, length, content in zip(part["path"], part["length"], part["content"], strict=True):
+                file, name, signer, frame = read_path(path)
+                label = class_name(name, classes) if name is not None else None
+                if label is None:
+                    picture = Decoded(reason="no class in the path", detail="the pattern finds no label in it")
+                elif content is None:
+                    picture = Decoded(reason="too large a file", detail=f"{length:,} bytes; {MAX_BYTES:,} are the most")
+                else:
+                    picture = decode(content, settings)
+                usable = picture.pixels is not None
+                rows.append(
+                    (source, file, None, label if usable else None, picture.pixels, picture.reason, picture.detail,
+                     signer, frame, split)
+                )  # fmt: skip
+            yield pd.DataFrame(rows, columns=PARSED_TABLE.names).astype({"line": "Int64", "frame": "Int64"})

@@ -18,6 +18,8 @@ from preprocessing.schema import TRAIN
 NEAR = 0.95
 _SIDE = 16
 _TABLES = 24
+# Buckets are handed to Python by so many at a time, 2,000 pictures or so: a call costs more than a bucket.
+_INNER_BITS = 12
 _BLOCK = 2048
 # Pictures of a split that are looked for among the training pictures: of fixed size, however many there are.
 SAMPLE = 10_000
@@ -55,16 +57,20 @@ def similar_groups(described: DataFrame, seed: int) -> DataFrame:
     sample = described.orderBy(F.xxhash64(F.lit(seed), "id")).limit(1000).select("descriptor").toPandas()
     projections, thresholds = _projections(_vectors(sample["descriptor"]), bits, seed)
 
+    inner = min(bits, _INNER_BITS)
+
     def hashes(batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         powers = 1 << np.arange(bits, dtype=np.int64)
         for batch in batches:
             signs = _vectors(batch["descriptor"]) @ projections > thresholds
             keys = signs.reshape(len(batch), _TABLES, bits) @ powers
             for table in range(_TABLES):
-                yield batch.assign(table=np.int32(table), key=keys[:, table])
+                key = keys[:, table]
+                yield batch.assign(table=np.int32(table), shelf=key >> inner, key=key)
 
-    buckets = described.mapInPandas(hashes, "id string, label string, descriptor binary, table int, key long")
-    edges = buckets.groupBy("label", "table", "key").applyInPandas(_edges, "node string, smaller string").distinct()
+    hashed = "id string, label string, descriptor binary, table int, shelf long, key long"
+    shelves = described.mapInPandas(hashes, hashed).groupBy("label", "table", "shelf")
+    edges = shelves.applyInPandas(_edges, "node string, smaller string").distinct()
     groups = _components(edges)
     return described.select("id").join(groups, "id", how="left").select("id", F.coalesce("group", "id").alias("group"))
 
@@ -134,23 +140,32 @@ def _projections(sample: np.ndarray, bits: int, seed: int) -> tuple[np.ndarray, 
     return directions, np.median(sample @ directions, axis=0)
 
 
-def _edges(bucket: pd.DataFrame) -> pd.DataFrame:
+def _edges(shelf: pd.DataFrame) -> pd.DataFrame:
     """Each picture of a bucket with the smallest id among its near-copies there."""
-    ids = bucket["id"].to_numpy()
-    order = np.argsort(ids)
-    ids, vectors = ids[order], _vectors(bucket["descriptor"].iloc[order])
+    shelf = shelf.sort_values(["key", "id"])
+    ids, vectors, keys = shelf["id"].to_numpy(), _vectors(shelf["descriptor"]), shelf["key"].to_numpy()
+    starts = np.flatnonzero(np.diff(keys, prepend=keys[0] - 1))
+    smallest = np.arange(len(ids))
+    for start, end in zip(starts, [*starts[1:], len(ids)], strict=True):
+        if end - start > 1:
+            smallest[start:end] = start + _smallest_near(vectors[start:end])
+    edges = pd.DataFrame({"node": ids, "smaller": ids[smallest]})
+    return edges[edges["node"] != edges["smaller"]]
+
+
+def _smallest_near(vectors: np.ndarray) -> np.ndarray:
+    """For each vector the first one of those that are near it, or near those."""
     near = [
         (row + first, column + second)
-        for first in range(0, len(ids), _BLOCK)
-        for second in range(first, len(ids), _BLOCK)
+        for first in range(0, len(vectors), _BLOCK)
+        for second in range(first, len(vectors), _BLOCK)
         for row, column in [np.nonzero(vectors[first : first + _BLOCK] @ vectors[second : second + _BLOCK].T >= NEAR)]
     ]
     rows, columns = (np.concatenate(part) for part in zip(*near, strict=True))
-    graph = csr_matrix((np.ones(len(rows), dtype=bool), (rows, columns)), shape=(len(ids), len(ids)))
+    graph = csr_matrix((np.ones(len(rows), dtype=bool), (rows, columns)), shape=(len(vectors), len(vectors)))
     _, component = connected_components(graph, directed=False)
-    _, smallest = np.unique(component, return_index=True)
-    edges = pd.DataFrame({"node": ids, "smaller": ids[smallest[component]]})
-    return edges[edges["node"] != edges["smaller"]]
+    _, first = np.unique(component, return_index=True)
+    return first[component]
 
 
 def _components(edges: DataFrame) -> DataFrame:
