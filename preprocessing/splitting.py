@@ -72,7 +72,9 @@ def split_by_group(rows: DataFrame, settings: Split, seed: int) -> DataFrame:
     assigned = groups.groupBy("source", "stratum", "whole").applyInPandas(
         assign, "source string, group string, assigned string"
     )
-    return rows.join(assigned, key, how="left").withColumn("split", F.coalesce("assigned", "split")).drop("assigned")
+    # a source's own test set stays as it is, whoever else is in it
+    split = F.when(F.col("split") == TEST, TEST).otherwise(F.col("assigned"))
+    return rows.join(assigned, key, how="left").withColumn("split", split).drop("assigned")
 
 
 def _check_groups(groups: DataFrame) -> None:

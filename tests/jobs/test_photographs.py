@@ -46,15 +46,14 @@ def jobs(folder: Path) -> Callable[[str], Finished]:
     commands = {
         "photo": ["jobs/train_cnn.py", *data, *both, *SMALL, "6", "--split.by", "group", "--split.validation", "0.3",
                   "--training.balance", "true", "--training.calibration", "true", "--preprocessing.color", "rgb",
-                  "--preprocessing.normalisation", "channel", "--training.early-stopping", "4"],
+                  "--preprocessing.normalisation", "channel", "--training.early-stopping", "4",
+                  "--network.name", "handshape_photo", "--network.head", "[16]",
+                  "--training.fine-tuning.layer", "hand_149_depthwise", "--training.fine-tuning.epochs", "2"],
         "forest": ["jobs/train_random_forest.py", *data, *both, "--forest.trees", "10", "--forest.pca", "20"],
-        "tuned": ["jobs/train_cnn.py", "--data", folder / "data/two", *SMALL, "2", "--network.name", "handshape_photo",
-                  "--network.head", "[16]", "--training.fine-tuning.layer", "hand_149_depthwise",
-                  "--training.fine-tuning.epochs", "2"],
-        "optimizers": ["jobs/compare_optimizers.py", "--data", folder / "data/two", *SMALL, "3",
+        "optimizers": ["jobs/compare_optimizers.py", "--data", folder / "data/two", *SMALL, "1",
                        "--optimizers", "[{name: sgd, learning_rate: 0.01}, {name: adamw}]"],
-        "curve": ["jobs/learning_curve.py", "--data", folder / "data/two", *SMALL, "2", "--fractions", "[0.5, 1.0]"],
-        "left_out": ["jobs/cross_validate.py", *data, *both, *SMALL, "2", "--by", "source"],
+        "curve": ["jobs/learning_curve.py", "--data", folder / "data/two", *SMALL, "1", "--fractions", "[0.5, 1.0]"],
+        "left_out": ["jobs/cross_validate.py", *data, *both, *SMALL, "1", "--by", "source"],
     }  # fmt: skip
     pool = ThreadPoolExecutor(2)
     running = {
@@ -76,12 +75,17 @@ def metrics(folder: Path, run: str) -> dict:
 def test_a_network_is_trained_on_several_sources_with_broken_files_among_them(
     jobs: Callable[[str], Finished], folder: Path
 ) -> None:
-    jobs("photo")
+    assert "fine-tuning from hand_149_depthwise on" in jobs("photo").stdout
     found = metrics(folder, "photo")
     assert found["rejected"] == {"empty file": 1, "not a picture": 1, "too small a picture": 1}
     assert {name: rows["test"] for name, rows in found["sources"].items()} == {"one": 48, "two": 48}
     assert set(found["test"]["sources"]) == {"one", "two"}
-    assert found["test"]["accuracy"] > 0.5
+    assert found["test"]["accuracy"] > 0.4  # four letters
+    assert found["weights"] == 2_568_096 + (1152 * 16 + 16) + (16 * 4 + 4)
+    # the head's epochs and the backbone's in one history
+    history = pd.read_csv(folder / "runs/photo/history.csv")
+    assert history["epoch"].tolist() == list(range(1, len(history) + 1))
+    assert history["learning_rate"].iloc[-1] == pytest.approx(1e-5)
     assert len(found["normalisation"]["scale"]) == 3
     assert found["calibration"]["loss_after"] <= found["calibration"]["loss_before"]
     assert set(found["near_copies"]) == {"before", "now"}
@@ -101,14 +105,6 @@ def test_a_forest_grows_on_principal_components(jobs: Callable[[str], Finished],
     assert pca["components"] == 20
     assert 0.5 < pca["variance"] < 1
     assert (folder / "runs/forest/figures/pixel_importance.png").exists()
-
-
-def test_a_backbone_is_tuned_after_its_head_in_one_history(jobs: Callable[[str], Finished], folder: Path) -> None:
-    assert "fine-tuning from hand_149_depthwise on" in jobs("tuned").stdout
-    history = pd.read_csv(folder / "runs/tuned/history.csv")
-    assert history["epoch"].tolist() == [1, 2, 3, 4]
-    assert metrics(folder, "tuned")["weights"] == 2_568_096 + (1152 * 16 + 16) + (16 * 4 + 4)
-    assert history["learning_rate"].iloc[-1] == pytest.approx(1e-5)
 
 
 def test_optimizers_are_compared_from_the_same_first_weights(jobs: Callable[[str], Finished], folder: Path) -> None:
@@ -141,9 +137,9 @@ def test_each_source_is_left_out_in_turn_and_no_test_picture_is_touched(
 
 
 def test_nothing_is_left_in_the_store(jobs: Callable[[str], Finished], folder: Path) -> None:
-    for name in ("photo", "forest", "tuned", "optimizers", "curve", "left_out"):
+    for name in ("photo", "forest", "optimizers", "curve", "left_out"):
         jobs(name)
     assert not (folder / "store").exists()
     assert sorted(path.name for path in (folder / "runs").iterdir()) == [
-        "curve", "forest", "left_out", "optimizers", "photo", "tuned",
+        "curve", "forest", "left_out", "optimizers", "photo",
     ]  # fmt: skip

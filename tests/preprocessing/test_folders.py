@@ -124,6 +124,12 @@ def test_a_pattern_finds_label_signer_and_frame_in_the_path(
     assert sorted(row["split"] for row in groups) == ["test", "train", "train", "validation"]
     assert prepared.rejections.reasons == {"no class in the path": 1}
 
+    for split, count in (("train", 6), ("test", 2)):
+        for signer in range(3):
+            write_pictures(tmp_path / f"own/{split}/user_{signer}", "AB", count, seed=signer + count)
+    own = prepare(spark, storage, tmp_path / "own", r"(?P<signer>user_\d+)", split=Split("group", validation=0.3))
+    assert own.sources["photographs"] == {"train": 24, "validation": 12, "test": 12}
+
     frames = prepare(
         spark, storage, tmp_path / "all", r"(?P<label>[A-Z])(?P<frame>\d+)", split=Split("group", frames=2),
         max_rejected=0.1,
