@@ -20,7 +20,7 @@ def augment(pixels: tf.Tensor, shape: tuple[int, int, int], amounts: Augmentatio
     height, width, channels = shape
     count = tf.shape(pixels)[0]
     images = tf.cast(tf.reshape(pixels, [-1, height, width, channels]), tf.float32)
-    seeds = tf.random.split(seed, 12)
+    seeds = tf.random.split(seed, 16)
 
     def draw(largest: float, index: int) -> tf.Tensor:
         return tf.random.stateless_uniform([count], seeds[index], -largest, largest)
@@ -44,6 +44,12 @@ def augment(pixels: tf.Tensor, shape: tuple[int, int, int], amounts: Augmentatio
         interpolation="BILINEAR",
         fill_mode="NEAREST",
     )
+    if amounts.background:
+        other = chosen(amounts.background, 12)[:, None, None, None]
+        images = tf.where(other, _with_background(images, seeds[13]), images)
+    if amounts.blur:
+        coarse = chosen(amounts.blur, 14)[:, None, None, None]
+        images = tf.where(coarse, _coarsened(images, seeds[15]), images)
     mean = tf.reduce_mean(images, axis=[1, 2, 3], keepdims=True)
     contrast = 1 + tf.reshape(draw(amounts.contrast, 4), [-1, 1, 1, 1])
     brightness = 255 * tf.reshape(draw(amounts.brightness, 5), [-1, 1, 1, 1])
@@ -57,6 +63,33 @@ def augment(pixels: tf.Tensor, shape: tuple[int, int, int], amounts: Augmentatio
         images = tf.where(hidden[..., None], noise, images)
     images = tf.cast(tf.clip_by_value(tf.round(images), 0, 255), tf.uint8)
     return tf.reshape(images, [-1, height * width * channels])
+
+
+# How far from its edge's colour, of 255, a picture is half background.
+_EDGE_DISTANCE, _EDGE_SOFTNESS = 35.0, 8.0
+
+
+def _with_background(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Pictures with another colour, and light across it, where they are like their upper and outer edges."""
+    shape = tf.shape(images)
+    band = shape[1] // 8
+    edges = [images[:, :band], tf.transpose(images[:, :, :band], [0, 2, 1, 3])]
+    edges.append(tf.transpose(images[:, :, -band:], [0, 2, 1, 3]))
+    edge = tf.reduce_mean(tf.concat(edges, axis=1), axis=[1, 2], keepdims=True)
+    distance = tf.reduce_max(tf.abs(images - edge), axis=-1, keepdims=True)
+    hand = tf.sigmoid((distance - _EDGE_DISTANCE) / _EDGE_SOFTNESS)
+    drawn = tf.random.stateless_uniform([3, shape[0], 1, 1, shape[3]], seed)
+    across = tf.linspace(-1.0, 1.0, shape[2])[None, None, :, None]
+    down = tf.linspace(-1.0, 1.0, shape[1])[None, :, None, None]
+    background = drawn[0] * 255 + (drawn[1] - 0.5) * 120 * across + (drawn[2] - 0.5) * 120 * down
+    return hand * images + (1 - hand) * background
+
+
+def _coarsened(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Pictures made small, to 28..56 pixels a side, and large again."""
+    size = tf.shape(images)[1:3]
+    small = tf.minimum(tf.random.stateless_uniform([], seed, 28, 57, dtype=tf.int32), size)
+    return tf.image.resize(tf.image.resize(images, small, antialias=True), size, method="bicubic")
 
 
 def _rectangles(count: tf.Tensor, size: tuple[int, int], seed: tf.Tensor) -> tf.Tensor:

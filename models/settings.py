@@ -23,6 +23,8 @@ class Augmentation:
         stretch: largest change of the width, the height the other way, as a share.
         color: largest change of each channel's strength either way, as a share.
         flip: the share of pictures that are mirrored: the other hand.
+        background: the share of pictures in which what looks like their edge becomes another colour.
+        blur: the share of pictures that lose their detail, as if they had been 28 pixels wide, or a little more.
         erase: the share of pictures of which a rectangle, a third of the sides at most, is covered with noise.
     """
 
@@ -34,6 +36,8 @@ class Augmentation:
     stretch: ClosedUnitInterval = 0.0
     color: ClosedUnitInterval = 0.0
     flip: ClosedUnitInterval = 0.0
+    background: ClosedUnitInterval = 0.0
+    blur: ClosedUnitInterval = 0.0
     erase: ClosedUnitInterval = 0.0
 
 

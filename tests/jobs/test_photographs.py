@@ -80,7 +80,6 @@ def test_a_network_is_trained_on_several_sources_with_broken_files_among_them(
     assert found["rejected"] == {"empty file": 1, "not a picture": 1, "too small a picture": 1}
     assert {name: rows["test"] for name, rows in found["sources"].items()} == {"one": 48, "two": 48}
     assert set(found["test"]["sources"]) == {"one", "two"}
-    assert found["test"]["accuracy"] > 0.4  # four letters
     assert found["weights"] == 2_568_096 + (1152 * 16 + 16) + (16 * 4 + 4)
     # the head's epochs and the backbone's in one history
     history = pd.read_csv(folder / "runs/photo/history.csv")
@@ -101,6 +100,7 @@ def test_a_network_is_trained_on_several_sources_with_broken_files_among_them(
 
 def test_a_forest_grows_on_principal_components(jobs: Callable[[str], Finished], folder: Path) -> None:
     jobs("forest")
+    assert metrics(folder, "forest")["test"]["accuracy"] > 0.4  # four letters: chance is 0.25
     pca = metrics(folder, "forest")["pca"]
     assert pca["components"] == 20
     assert 0.5 < pca["variance"] < 1

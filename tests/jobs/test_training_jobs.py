@@ -131,7 +131,8 @@ def test_rejected_rows_are_written_with_file_line_and_reason(cnn: Finished, fold
     [file] = (folder / "runs/cnn/rejected").glob("*.csv")
     row = pd.read_csv(file).to_dict("records")
     assert row == [
-        {"source": "sign_mnist_train.csv", "line": 2402, "reason": "too few fields", "detail": "3, 785 expected"}
+        {"source": "data", "file": "sign_mnist_train.csv", "line": 2402}
+        | {"reason": "too few fields", "detail": "3, 785 expected"}
     ]
 
 

@@ -128,7 +128,7 @@ def test_resume_without_a_name_is_refused(capsys: pytest.CaptureFixture[str]) ->
 def test_the_same_rows_have_one_fingerprint_in_any_order_and_others_another(spark: SparkSession) -> None:
     def fingerprint(rows: list[tuple[str, str]]) -> str:
         images = spark.createDataFrame(rows, "id string, split string")
-        return PreparedImages(images, None, None, {}, None, [], (1, 1, 1)).fingerprint()  # type: ignore[arg-type]
+        return PreparedImages(images, *[None] * 9).fingerprint()  # type: ignore[arg-type]
 
     first = fingerprint([("a", "train"), ("b", "test")])
     assert fingerprint([("b", "test"), ("a", "train")]) == first

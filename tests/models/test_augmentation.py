@@ -109,3 +109,19 @@ def test_colours_change_channel_by_channel() -> None:
     assert np.ptp(tinted[:, 0], axis=1).max() > 15
     assert tinted.min() >= 79
     assert tinted.max() <= 121
+
+
+def test_another_background_leaves_what_stands_out_from_it(pixels: np.ndarray) -> None:
+    other = changed(pixels, background=1.0).reshape(-1, 28, 28).astype(float)
+    assert np.abs(other[:, 11:17, 11:17] - 200).max() <= 1
+    assert np.ptp(other[:, 2, 2]) > 150
+    some = (changed(pixels, background=0.5) != pixels).mean(axis=1) > 0.5
+    assert 0.3 < some.mean() < 0.7
+
+
+def test_a_blur_takes_detail_and_keeps_the_rest() -> None:
+    stripes = np.tile(np.array([40, 40, 200, 200], dtype=np.uint8), 112 * 28).reshape(1, -1).repeat(8, axis=0)
+    shape = (112, 112, 1)
+    blurred = augment(tf.constant(stripes), shape, Augmentation(blur=1.0), SEED).numpy().reshape(8, 112, 112)
+    assert blurred[:, 20:90, 20:90].std() < 30 < stripes.std()
+    assert abs(blurred.mean() - 120) < 3
