@@ -7,13 +7,18 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
+from pyspark.sql import SparkSession
 
 from evaluation.metrics import summarise
+from evaluation.studies import Study, Training
+from jobs.data import is_synthetic, read_images, source_folders, source_name
 from jobs.experiment import NetworkExperiment
+from jobs.run_directory import StagedRun, default_run, staged_run
+from jobs.training import check_network
 from models.calibration import mean_loss
 from models.checkpoints import Checkpoints
-from models.cnn import NetworkTraining, TrainedNetwork, train
+from models.cluster import check_hosts, check_slots
+from models.cnn import NetworkTraining, train
 from models.prediction import count_confusions, predict_with_network
 from preprocessing.prepare import PreparedImages
 from preprocessing.schema import TEST
@@ -21,21 +26,46 @@ from preprocessing.storage import Storage
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A trained network and what it reached on the test pictures."""
+class OpenStudy:
+    """A study in the making.
 
-    trained: TrainedNetwork
-    test: dict[str, Any]
+    Args:
+        run: the folder it becomes, as the user calls it.
+        staged: where it is written.
+        folder: of the store, absolute, for the time of the job.
+        prepared: all images.
+        study: what its report says of them.
+    """
 
-    @property
-    def kept(self) -> pd.Series:
-        """The history's row of the kept epoch."""
-        return self.trained.history.iloc[self.trained.best_epoch - 1]
+    run: str
+    staged: StagedRun
+    folder: str
+    prepared: PreparedImages
+    study: Study
 
 
 @contextmanager
-def study_folder(storage: Storage, experiment: NetworkExperiment) -> Iterator[str]:
-    """A folder of the store, absolute, for the time of the job."""
+def open_study(
+    spark: SparkSession, storage: Storage, experiment: NetworkExperiment, text: str, name: str
+) -> Iterator[OpenStudy]:
+    """Check what can be checked, read the images, and make place; it appears whole when the block ends."""
+    run = experiment.run or default_run(name)
+    check_network(experiment)
+    check_slots(spark, experiment.num_proc)
+    with (
+        staged_run(storage, run, experiment.overwrite) as staged,
+        _store_folder(storage, experiment) as folder,
+        source_folders(storage, experiment, folder) as folders,
+    ):
+        check_hosts(spark, readable=list(folders.values()), writable=[folder, staged.uri])
+        (staged.local / "experiment.yaml").write_text(text)
+        prepared = read_images(spark, storage, folders, experiment)
+        study = Study(experiment.network.name, source_name(experiment), is_synthetic(experiment))
+        yield OpenStudy(run, staged, folder, prepared, study)
+
+
+@contextmanager
+def _store_folder(storage: Storage, experiment: NetworkExperiment) -> Iterator[str]:
     folder = f"{storage.absolute(experiment.store)}/study-{uuid.uuid4().hex}"
     made = storage.missing_folders(folder)
     storage.make_folder(folder)
@@ -48,8 +78,13 @@ def study_folder(storage: Storage, experiment: NetworkExperiment) -> Iterator[st
 
 
 def train_and_judge(
-    training: NetworkTraining, name: str, folder: str, experiment: NetworkExperiment, prepared: PreparedImages
-) -> Judged:
+    training: NetworkTraining,
+    name: str,
+    folder: str,
+    experiment: NetworkExperiment,
+    prepared: PreparedImages,
+    **about: Any,
+) -> Training:
     """Train under ``name``, with checkpoints of its own in ``folder``, and predict the test pictures."""
     training = replace(training, checkpoints=Checkpoints(f"{folder}/checkpoints-{name}"))
     trained = train(training, experiment.num_proc, experiment.max_restarts)
@@ -59,4 +94,8 @@ def train_and_judge(
     test = summarise(confusion, prepared.classes) | {"loss": mean_loss(predictions, prepared.classes)}
     predictions.unpersist()
     print(f"{name}: test accuracy {test['accuracy']:.4f}, loss {test['loss']:.4f}", flush=True)
-    return Judged(trained, test)
+    return Training(name, trained.history, trained.best_epoch, trained.loss_curve, test, about)
+
+
+def say_study(run: str, table: Any) -> None:
+    print(f"{table.to_string(index=False)}\nreport {run}/report.html", flush=True)

@@ -20,7 +20,7 @@ from pyspark.ml.classification import RandomForestClassificationModel
 from pyspark.sql import SparkSession
 
 from preprocessing.labels import STILL_LETTERS
-from tests.conftest import ROOT, ROWS, submit
+from tests.conftest import BRIEF, ROOT, ROWS, submit
 
 Finished = subprocess.CompletedProcess[str]
 
@@ -258,7 +258,8 @@ def started(folder: Path, *options: object) -> Iterator[subprocess.Popen[str]]:
     command = [ROOT / ".venv/bin/spark-submit", ROOT / "jobs/train_cnn.py", "--training.epochs", "500", *options]
     process = subprocess.Popen(
         [*map(str, command)],
-        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        cwd=folder, env=os.environ | BRIEF, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True,
     )  # fmt: skip
     try:
         assert process.stdout is not None
