@@ -53,7 +53,7 @@ class Study:
             {
                 "optimizer": training.name,
                 "learning_rate": training.about["learning_rate"],
-                "train_loss": float(training.history["loss"].iloc[-1]),
+                "train_loss": float(training.history["loss"].iloc[training.best_epoch - 1]),
                 "test_loss": training.test["loss"],
                 "test_accuracy": training.test["accuracy"],
                 "test_accuracy_interval": training.test["accuracy_interval"],
@@ -77,7 +77,7 @@ class Study:
             {
                 "optimizer": row["optimizer"],
                 "learning rate": f"{row['learning_rate']:g}",
-                "final training loss": f"{row['train_loss']:.4f}",
+                "training loss, kept epoch": f"{row['train_loss']:.4f}",
                 "test loss": f"{row['test_loss']:.4f}",
                 "test accuracy": f"{row['test_accuracy']:.4f}",
                 "spikes": row["spikes"],

@@ -28,7 +28,9 @@ def main() -> None:
     with open_study(spark, storage, experiment, text, "cross_validation") as opened:
         trainings = []
         for number, name in enumerate(left_out(opened.prepared.images, experiment.by)):
-            fold = opened.prepared.of(leave_out(opened.prepared.images, experiment.by, name))
+            fold = opened.prepared.of(
+                leave_out(opened.prepared.images, experiment.by, name, experiment.split, experiment.seed)
+            )
             print(
                 f"leaving out {name}: {fold.rows(TRAIN):,} pictures to train on, {fold.rows(TEST):,} to judge on,"
                 f" {len(fold.classes)} classes",

@@ -114,6 +114,7 @@ class OptimizersExperiment(NetworkExperiment):
             ComparedOptimizer("sgd", momentum=0.9, learning_rate=0.01),
             ComparedOptimizer("rmsprop"),
             ComparedOptimizer("adam"),
+            ComparedOptimizer("adamw"),
         ]
     )
 

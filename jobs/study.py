@@ -15,13 +15,13 @@ from jobs.data import is_synthetic, read_images, source_folders, source_name
 from jobs.experiment import NetworkExperiment
 from jobs.run_directory import StagedRun, default_run, staged_run
 from jobs.training import check_network
-from models.calibration import mean_loss
+from models.calibration import calibrate, mean_loss
 from models.checkpoints import Checkpoints
 from models.cluster import check_hosts, check_slots
 from models.cnn import NetworkTraining, train
 from models.prediction import count_confusions, predict_with_network
 from preprocessing.prepare import PreparedImages
-from preprocessing.schema import TEST
+from preprocessing.schema import TEST, VALIDATION
 from preprocessing.storage import Storage
 
 
@@ -88,6 +88,9 @@ def train_and_judge(
     """Train under ``name``, with checkpoints of its own in ``folder``, and predict the test pictures."""
     training = replace(training, checkpoints=Checkpoints(f"{folder}/checkpoints-{name}"))
     trained = train(training, experiment.num_proc, experiment.max_restarts)
+    if experiment.training.calibration:
+        validation = predict_with_network(prepared.split(VALIDATION), trained.model, prepared.classes)
+        calibrate(trained.model, validation, prepared.classes)
     predictions = predict_with_network(prepared.split(TEST), trained.model, prepared.classes).persist()
     confusions = count_confusions(predictions, prepared.classes)
     confusion = sum(confusions.values(), np.zeros((len(prepared.classes),) * 2, dtype=np.int64))

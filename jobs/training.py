@@ -1,5 +1,7 @@
 """A network's training, as its experiment has it."""
 
+import math
+
 from pyspark.sql import SparkSession
 
 from jobs.experiment import NetworkExperiment
@@ -9,7 +11,7 @@ from models.networks import build_network, unfreeze
 from models.store import balanced, training_store
 from preprocessing.normalisation import by_range
 from preprocessing.prepare import PreparedImages
-from preprocessing.schema import TRAIN
+from preprocessing.schema import TRAIN, VALIDATION
 from preprocessing.storage import Storage
 
 
@@ -30,14 +32,15 @@ def network_training(
 ) -> NetworkTraining:
     """Write the rows for Horovod to ``folder``, absolute, and get the training ready."""
     features = prepared.pipeline.transform(prepared.images)
-    sources = {name: rows[TRAIN] for name, rows in prepared.sources.items()}
+    sources = {name: rows[TRAIN] for name, rows in prepared.sources.items() if rows[TRAIN]}
     rows = prepared.rows(TRAIN)
     if experiment.training.balance:
         features = balanced(features, sources)
         rows = features.where(features["split"] == TRAIN).count()
+    sizes = {TRAIN: rows * math.prod(prepared.shape), VALIDATION: prepared.rows(VALIDATION) * math.prod(prepared.shape)}
     return NetworkTraining(
         spark,
-        training_store(features, storage, folder, experiment.num_proc),
+        training_store(features, storage, folder, experiment.num_proc, sizes),
         Checkpoints(f"{folder}/checkpoints"),
         experiment.network,
         experiment.training,

@@ -137,7 +137,7 @@ class NetworkTraining:
         """
         last = self.checkpoints.last()
         losses, since = (list(last.losses), last.time) if last else ([], time.time())
-        if last is not None:
+        if last is not None and not has_finished(last.history, self.settings):
             losses.append(_loss("the driver", last, last.time))
             print(f"going on after epoch {last.epoch} of {self.settings.epochs}", flush=True)
         restarts = 0

@@ -1,6 +1,8 @@
 """How one Horovod process gets its shard: read by Petastorm, once or as it goes, batched and augmented by tf.data."""
 
 import functools
+import itertools
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -70,7 +72,7 @@ class ShardDataModule(DataModule):
     def _rows(self, path: str, batch_size: int, seed: int | None) -> tf.data.Dataset:
         """Batches without end of pixels and class numbers; mixed where there is a seed."""
         shard, size = [], 0
-        with self._reader(path, 1, None) as reader:
+        with self._reader(path, None) as reader:
             for pixels, labels in _chunks(reader):
                 shard.append((pixels, labels))
                 size += pixels.nbytes
@@ -89,9 +91,12 @@ class ShardDataModule(DataModule):
 
     def _stream(self, path: str, batch_size: int, seed: int | None, width: int) -> tf.data.Dataset:
         def chunks() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-            # a training reads on and on, in another order each time; validation rows come once, and then again
-            with self._reader(path, 1 if seed is None else None, seed) as reader:
-                yield from _chunks(reader)
+            # a training reads on and on; validation rows come once, and then again in the same order
+            for turn in itertools.count() if seed is not None else (None,):
+                # another order each time; Petastorm takes 0 for no seed at all
+                order = None if turn is None else 1 + zlib.crc32(f"{seed} {turn}".encode()) % (2**31 - 1)
+                with self._reader(path, order) as reader:
+                    yield from _chunks(reader)
 
         kinds = (tf.TensorSpec((None, width), tf.uint8), tf.TensorSpec((None,), tf.int32))
         rows = tf.data.Dataset.from_generator(chunks, output_signature=kinds).unbatch()
@@ -99,11 +104,11 @@ class ShardDataModule(DataModule):
             return rows.shuffle(MEMORY_BYTES // width, seed=seed).batch(batch_size)
         return rows.batch(batch_size).repeat()
 
-    def _reader(self, path: str, epochs: int | None, seed: int | None) -> Reader:
+    def _reader(self, path: str, seed: int | None) -> Reader:
         return make_batch_reader(
             path,
             schema_fields=[PIXELS, LABEL],
-            num_epochs=epochs,
+            num_epochs=1,
             cur_shard=self.cur_shard,
             shard_count=self.shard_count,
             shuffle_row_groups=seed is not None,

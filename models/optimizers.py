@@ -4,10 +4,16 @@ import keras
 
 from models.settings import Optimizer
 
+# Keras's default.
+ADAMW_DECAY = 0.004
+
 
 def build_optimizer(settings: Optimizer, learning_rate: float) -> keras.optimizers.Optimizer:
     """The optimizer of an experiment, with the learning rate of one process."""
-    shared = {"learning_rate": float(learning_rate), "weight_decay": settings.weight_decay or None}
+    decay = settings.weight_decay
+    if settings.name == "adamw" and decay is None:
+        decay = ADAMW_DECAY
+    shared = {"learning_rate": float(learning_rate), "weight_decay": decay or None}
     if settings.name == "sgd":
         return keras.optimizers.SGD(momentum=settings.momentum, **shared)
     if settings.name == "rmsprop":

@@ -14,7 +14,8 @@ from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-BATCH = 512
+# Pictures at a time: a network holds some hundred times their bytes.
+BATCH, BATCH_BYTES = 512, 8 * 1024 * 1024
 
 PREDICTIONS = T.StructType(
     [
@@ -36,8 +37,9 @@ def predict_with_network(images: DataFrame, model: keras.Model, classes: list[st
         network = _load(saved.value)
         for batch in batches:
             pixels = np.frombuffer(b"".join(batch["pixels"]), dtype=np.uint8).reshape(len(batch), -1)
+            size = min(BATCH, max(16, BATCH_BYTES // pixels.shape[1]))
             probabilities = np.concatenate(
-                [network.predict_on_batch(pixels[i : i + BATCH]) for i in range(0, len(pixels), BATCH)]
+                [network.predict_on_batch(pixels[i : i + size]) for i in range(0, len(pixels), size)]
             )
             yield pd.DataFrame(
                 {

@@ -69,13 +69,14 @@ class Optimizer:
     Args:
         name: adam, adamw, rmsprop or sgd.
         momentum: of sgd and rmsprop.
-        weight_decay: the share of each weight that is taken away a step, times the learning rate.
+        weight_decay: the share of each weight that is taken away a step, times the learning rate; none: nothing,
+            and 0.004 with adamw, as Keras has it.
         epsilon: of adam, adamw and rmsprop, what keeps a division from one by zero.
     """
 
     name: OptimizerName = "adam"
     momentum: ClosedUnitInterval = 0.0
-    weight_decay: NonNegativeFloat = 0.0
+    weight_decay: NonNegativeFloat | None = None
     epsilon: PositiveFloat = 1e-7
 
 

@@ -1,5 +1,7 @@
 """The Petastorm store: where training and validation rows lie for Horovod's processes, as Parquet."""
 
+import math
+
 import pyarrow.parquet as pq
 from horovod.spark.common.store import FilesystemStore, HDFSStore, Store
 from pyspark.sql import DataFrame
@@ -34,11 +36,13 @@ class HadoopStore(_StoreOfOurs, HDFSStore):  # type: ignore[misc]
 
 # A process reads whole pieces. So many for each process: fewer processes, after a loss, have equal shares too.
 PIECES_A_PROCESS = 6
-# A row group is what a streaming process holds at a time.
-ROW_GROUP_BYTES = 8 * 1024 * 1024
+# A piece is one row group, which a process holds at a time: files of so many bytes, and groups that none outgrows.
+PIECE_BYTES, ROW_GROUP_BYTES = 8 * 1024 * 1024, 128 * 1024 * 1024
 
 
-def training_store(features: DataFrame, storage: Storage, folder: str, num_proc: int) -> Store:
+def training_store(
+    features: DataFrame, storage: Storage, folder: str, num_proc: int, sizes: dict[str, int] | None = None
+) -> Store:
     """Write the rows that Horovod trains on, if they are not there already.
 
     A row is its pixels, a byte each, and its label: 784 + 4 bytes for a 28x28 grey picture, where the assembled vector
@@ -49,6 +53,7 @@ def training_store(features: DataFrame, storage: Storage, folder: str, num_proc:
         storage: the session's file systems.
         folder: where the store lies, absolute; every executor has to see it.
         num_proc: Horovod processes.
+        sizes: bytes of each split's pixels, where there are many.
     """
     paths = {split: f"{folder}/{split}" for split in (TRAIN, VALIDATION)}
     for split, target in paths.items():
@@ -57,7 +62,9 @@ def training_store(features: DataFrame, storage: Storage, folder: str, num_proc:
             if pieces >= 2 * num_proc:
                 continue
         rows = features.where(F.col("split") == split).select(PIXELS, F.col(LABEL).cast("int").alias(LABEL))
-        writer = rows.repartition(num_proc * PIECES_A_PROCESS).write.mode("overwrite")
+        # as many for each process
+        pieces = num_proc * max(PIECES_A_PROCESS, math.ceil((sizes or {}).get(split, 0) / PIECE_BYTES / num_proc))
+        writer = rows.repartition(pieces).write.mode("overwrite")
         writer.option("parquet.block.size", ROW_GROUP_BYTES).parquet(target)
     kind = HadoopStore if HDFSStore.matches(folder) else SharedFolderStore
     return kind(folder, train_path=paths[TRAIN], val_path=paths[VALIDATION], save_runs=False)

@@ -83,12 +83,12 @@ def _flat(image: Image.Image, color: str) -> Image.Image:
 
 
 def _fit(image: Image.Image, settings: Preprocessing) -> Image.Image:
-    scale = settings.short_side / min(image.size)
-    size = (max(settings.size, round(image.width * scale)), max(settings.size, round(image.height * scale)))
-    if size != image.size:
-        image = image.resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0)
-    left, top = (image.width - settings.size) // 2, (image.height - settings.size) // 2
-    return image.crop((left, top, left + settings.size, top + settings.size))
+    """The centre of a picture whose shorter side is resized; of what lies beyond nothing is made larger first."""
+    side = min(image.size) * settings.size / settings.short_side
+    left, top = (image.width - side) / 2, (image.height - side) / 2
+    size = (int(settings.size), int(settings.size))
+    box = (left, top, left + side, top + side)
+    return image.resize(size, Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
 
 
 def _said(error: Exception) -> str:

@@ -1,6 +1,7 @@
 """From folders of files to one table of images that can be trained and judged on, and its fitted pipeline."""
 
 import functools
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -35,6 +36,7 @@ from preprocessing.splitting import (
 )
 from preprocessing.storage import Storage
 
+BATCH_BYTES = 8 * 1024 * 1024
 NearCopies = dict[str, dict[str, int]]
 
 
@@ -78,10 +80,13 @@ class PreparedImages:
         images = images.persist()
         counts, sources = count_classes(images)
         check_classes(counts)
-        pipeline = fit_pipeline(images.where(F.col("split") == TRAIN), self.normalisation)
+        training, channels = images.where(F.col("split") == TRAIN), self.shape[2]
+        measured = self.normalisation != by_range(channels)
+        normalisation = by_channel(training, channels) if measured else self.normalisation
+        pipeline = fit_pipeline(training, normalisation)
         return replace(
-            self, images=images, counts=counts, sources=sources, near_copies={}, pipeline=pipeline,
-            classes=class_names(pipeline),
+            self, images=images, counts=counts, sources=sources, near_copies={}, normalisation=normalisation,
+            pipeline=pipeline, classes=class_names(pipeline),
         )  # fmt: skip
 
     def samples(self, a_class: int) -> dict[str, list[np.ndarray]]:
@@ -145,8 +150,11 @@ def prepare_images(spark: SparkSession, storage: Storage, sources: Sources) -> P
         InputError: a file or a row is at fault, or too many rows are; a class cannot be validated or was not trained;
             groups are too few, or sources have nothing in common.
     """
-    parsed, texts = _read(spark, storage, sources)
     shape = sources.preprocessing.shape
+    # what Python is given at a time, as it is and as numbers of eight bytes
+    rows = max(16, min(10_000, BATCH_BYTES // math.prod(shape)))
+    spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(rows))
+    parsed, texts = _read(spark, storage, sources)
     marked = mark_unusable(
         parsed.withColumn("descriptor", descriptor(F.col("pixels"), shape)), sources.preprocessing.allow_duplicates
     ).persist()
@@ -213,11 +221,13 @@ def _with_groups(usable: DataFrame, sources: Sources) -> DataFrame:
     """The group of each row: its signer, its stretch of frames, or its near-copies, whichever is known first."""
     unknown = usable.where(F.col("signer").isNull() & F.col("frame").isNull())
     frames = F.concat_ws(":", "label", F.floor(F.col("frame") / sources.split.frames))
-    known = F.coalesce("signer", F.when(F.col("frame").isNotNull(), frames))
+    has_name = F.col("signer").isNotNull() | F.col("frame").isNotNull()
+    # one name in two sources is two groups
+    named = F.when(has_name, F.concat_ws(":", "source", F.coalesce("signer", frames)))
     # a source's own test set stays as it is published, and binds nothing
     divisible = unknown.where(F.col("split").isNull() | (F.col("split") != TEST))
     groups = similar_groups(divisible.select("id", "label", "descriptor"), sources.seed)
-    return usable.join(groups, "id", how="left").withColumn("group", F.coalesce(known, "group", "id"))
+    return usable.join(groups, "id", how="left").withColumn("group", F.coalesce(named, "group", "id"))
 
 
 def _image_table(parsed: DataFrame, divided: DataFrame, shape: tuple[int, int, int]) -> DataFrame:

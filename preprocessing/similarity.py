@@ -155,17 +155,17 @@ def _edges(shelf: pd.DataFrame) -> pd.DataFrame:
 
 def _smallest_near(vectors: np.ndarray) -> np.ndarray:
     """For each vector the first one of those that are near it, or near those."""
-    near = [
-        (row + first, column + second)
-        for first in range(0, len(vectors), _BLOCK)
-        for second in range(first, len(vectors), _BLOCK)
-        for row, column in [np.nonzero(vectors[first : first + _BLOCK] @ vectors[second : second + _BLOCK].T >= NEAR)]
-    ]
-    rows, columns = (np.concatenate(part) for part in zip(*near, strict=True))
-    graph = csr_matrix((np.ones(len(rows), dtype=bool), (rows, columns)), shape=(len(vectors), len(vectors)))
-    _, component = connected_components(graph, directed=False)
-    _, first = np.unique(component, return_index=True)
-    return first[component]
+    component = np.arange(len(vectors))
+    for first in range(0, len(vectors), _BLOCK):
+        for second in range(first, len(vectors), _BLOCK):
+            near = vectors[first : first + _BLOCK] @ vectors[second : second + _BLOCK].T >= NEAR
+            rows, columns = np.nonzero(near)
+            # block by block: the pairs of all blocks would not fit where thousands are alike
+            ends = component[rows + first], component[columns + second]
+            graph = csr_matrix((np.ones(len(rows), dtype=bool), ends), shape=(len(vectors), len(vectors)))
+            component = connected_components(graph, directed=False)[1][component]
+    _, smallest, place = np.unique(component, return_index=True, return_inverse=True)
+    return smallest[place]
 
 
 def _components(edges: DataFrame) -> DataFrame:

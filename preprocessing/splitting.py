@@ -53,28 +53,28 @@ def split_by_group(rows: DataFrame, settings: Split, seed: int) -> DataFrame:
     Raises:
         InputError: there are fewer groups than splits.
     """
-    # one name in two sources is two groups
-    key = ["source", "group"]
     divided = rows.where(F.col("split").isNull() | (F.col("split") != TEST))
-    groups = divided.groupBy(*key).agg(
+    groups = divided.groupBy("group").agg(
         F.count(F.lit(1)).alias("size"),
-        F.first("split").alias("split"),
+        # near-copies in two sources are divided with the first one
+        F.min("source").alias("source"),
+        F.max("split").alias("split"),
         F.min("label").alias("label"),
         (F.min("label") != F.max("label")).alias("mixed"),
     )
-    stratum = F.when(F.col("mixed"), F.lit(None)).otherwise(F.col("label"))
+    # where one signer shows several classes, those who show one are divided with him
+    mixed = F.max("mixed").over(Window.partitionBy("source"))
+    stratum = F.when(mixed, F.lit(None)).otherwise(F.col("label"))
     order = F.xxhash64(F.lit(seed), "group")
     groups = groups.select(
-        *key, "size", F.col("split").isNull().alias("whole"), stratum.alias("stratum"), order.alias("hash")
+        "source", "group", "size", F.col("split").isNull().alias("whole"), stratum.alias("stratum"), order.alias("hash")
     )
     _check_groups(groups)
     assign = functools.partial(_assign, {TRAIN: 1.0, VALIDATION: settings.validation, TEST: settings.test})
-    assigned = groups.groupBy("source", "stratum", "whole").applyInPandas(
-        assign, "source string, group string, assigned string"
-    )
+    assigned = groups.groupBy("source", "stratum", "whole").applyInPandas(assign, "group string, assigned string")
     # a source's own test set stays as it is, whoever else is in it
     split = F.when(F.col("split") == TEST, TEST).otherwise(F.col("assigned"))
-    return rows.join(assigned, key, how="left").withColumn("split", split).drop("assigned")
+    return rows.join(assigned, "group", how="left").withColumn("split", split).drop("assigned")
 
 
 def _check_groups(groups: DataFrame) -> None:
@@ -104,7 +104,7 @@ def _assign(shares: Shares, groups: pd.DataFrame) -> pd.DataFrame:
         missing[split] -= size
         empty.discard(split)
         assigned.append(split)
-    return groups[["source", "group"]].assign(assigned=pd.Series(assigned, index=groups.index))
+    return groups[["group"]].assign(assigned=pd.Series(assigned, index=groups.index))
 
 
 def keep_fraction(rows: DataFrame, fraction: float, seed: int) -> DataFrame:
@@ -150,6 +150,9 @@ def check_classes(counts: Counts) -> None:
     if unvalidated:
         few = ", ".join(f"{label} ({counts[TRAIN][label]} training rows)" for label in unvalidated)
         raise InputError(f"no validation row for class {few}: raise --split.validation or add pictures")
+    only_validated = sorted(set(counts[VALIDATION]) - set(counts[TRAIN]))
+    if only_validated:
+        raise InputError(f"all pictures of class {', '.join(only_validated)} fell to validation: give another --seed")
     untrained = sorted(set(counts[TEST]) - set(counts[TRAIN]))
     if untrained:
         raise InputError(f"the test set has class {', '.join(untrained)}, which the training set lacks")

@@ -79,9 +79,13 @@ class Storage:
         return sorted(name for name in names if not name.startswith((".", "_")))
 
     def has_files(self, path: str) -> bool:
-        """Whether there is a file in a folder, or in one of its folders."""
+        """Whether there is a file in a folder, or in one of its folders, hidden ones aside."""
         system, java_path = self._open(path)
-        return bool(system.listFiles(java_path, True).hasNext())
+        files = system.listFiles(java_path, True)
+        while files.hasNext():
+            if not str(files.next().getPath().getName()).startswith((".", "_")):
+                return True
+        return False
 
     def empty_files(self, path: str, filled: int) -> list[str]:
         """The files of no bytes in a folder and its folders, hidden ones aside; Spark does not list them.

@@ -53,7 +53,8 @@ def jobs(folder: Path) -> Callable[[str], Finished]:
         "optimizers": ["jobs/compare_optimizers.py", "--data", folder / "data/two", *SMALL, "1",
                        "--optimizers", "[{name: sgd, learning_rate: 0.01}, {name: adamw}]"],
         "curve": ["jobs/learning_curve.py", "--data", folder / "data/two", *SMALL, "1", "--fractions", "[0.5, 1.0]"],
-        "left_out": ["jobs/cross_validate.py", *data, *both, *SMALL, "1", "--by", "source"],
+        "left_out": ["jobs/cross_validate.py", *data, *both, *SMALL, "1", "--by", "source",
+                     "--training.balance", "true"],
     }  # fmt: skip
     pool = ThreadPoolExecutor(2)
     running = {

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
@@ -49,7 +50,7 @@ def test_the_ranks_share_all_rows_also_when_there_are_fewer_than_at_first(
             random_seed=1,
         )
         # a batch of all there is: an epoch, in whatever order
-        with module._reader(module.train_dir, 1, None) as reader:
+        with module._reader(module.train_dir, None) as reader:
             whole = sum(len(labels) for _, labels in data_module._chunks(reader))
         module.train_batch_size = whole
         for pixels, labels in module.train_data().take(2):
@@ -105,6 +106,16 @@ def test_a_stored_row_costs_little_more_than_its_pixels(spark: SparkSession, sto
     store = training_store(table, storage, tmp_path.as_uri(), 2)
     written = sum(file.stat().st_size for file in Path(store.get_train_data_path()[7:]).glob("*.parquet"))
     assert written / 12_000 < 800
+
+
+def test_many_bytes_are_written_in_pieces_of_one_row_group_as_many_for_each_process(
+    spark: SparkSession, storage: Storage, tmp_path: Path
+) -> None:
+    store = training_store(rows(spark), storage, tmp_path.as_uri(), 2, {"train": 200 * 1024 * 1024})
+    files = list(Path(store.get_train_data_path()[7:]).glob("*.parquet"))
+    assert len(files) == 26
+    assert all(pq.ParquetFile(file).num_row_groups == 1 for file in files)
+    assert len(list(Path(store.get_val_data_path()[7:]).glob("*.parquet"))) == 12
 
 
 def test_rows_that_are_there_already_are_not_written_again(

@@ -10,7 +10,8 @@ from models.settings import Optimizer
     ("settings", "kind", "expected"),
     [
         (Optimizer(), "Adam", {"learning_rate": 0.01, "epsilon": 1e-7, "weight_decay": None}),
-        (Optimizer("adamw", weight_decay=0.004), "Adam", {"weight_decay": 0.004}),
+        (Optimizer("adamw"), "Adam", {"weight_decay": 0.004}),
+        (Optimizer("adamw", weight_decay=0.0), "Adam", {"weight_decay": None}),
         (Optimizer("rmsprop", momentum=0.5, epsilon=1e-8), "RMSprop", {"momentum": 0.5, "epsilon": 1e-8}),
         (Optimizer("sgd", momentum=0.9, weight_decay=0.1), "SGD", {"momentum": 0.9, "weight_decay": 0.1}),
     ],

@@ -120,7 +120,7 @@ def test_a_pattern_finds_label_signer_and_frame_in_the_path(
         spark, storage, tmp_path / "all", pattern, split=Split("group", validation=0.25, test=0.25), max_rejected=0.1
     )
     groups = prepared.images.groupBy("split", "group").count().collect()
-    assert {row["group"]: row["count"] for row in groups} == {f"user_{i}": 12 for i in range(4)}
+    assert {row["group"]: row["count"] for row in groups} == {f"photographs:user_{i}": 12 for i in range(4)}
     assert sorted(row["split"] for row in groups) == ["test", "train", "train", "validation"]
     assert prepared.rejections.reasons == {"no class in the path": 1}
 
@@ -135,7 +135,7 @@ def test_a_pattern_finds_label_signer_and_frame_in_the_path(
         max_rejected=0.1,
     )  # fmt: skip
     rows = frames.images.groupBy("group").agg({"split": "collect_set"}).collect()
-    assert {row["group"] for row in rows} == {f"{label}:{block}" for label in "AB" for block in range(3)}
+    assert {row["group"] for row in rows} == {f"photographs:{label}:{block}" for label in "AB" for block in range(3)}
     assert all(len(row["collect_set(split)"]) == 1 for row in rows)
 
 
@@ -215,6 +215,7 @@ class TestRefuses:
 
     def test_an_empty_class_folder(self, spark: SparkSession, storage: Storage, folder: Path) -> None:
         (folder / "train/D").mkdir()
+        (folder / "train/D/.hidden").write_text("")
         assert "photos/train: the class folder D is empty" in self.message(spark, storage, folder)
 
     def test_a_name_that_is_no_class(self, spark: SparkSession, storage: Storage, folder: Path) -> None:

@@ -15,7 +15,7 @@ def assign(sizes: list[int], whole: bool = True) -> pd.DataFrame:
         {"source": "s", "group": [f"g{i}" for i in range(len(sizes))], "size": sizes, "whole": whole,
          "hash": rng.permutation(len(sizes))}
     )  # fmt: skip
-    return groups.merge(_assign(SHARES, groups), on=["source", "group"])
+    return groups.merge(_assign(SHARES, groups), on="group")
 
 
 def test_the_shares_are_met_to_within_a_group() -> None:
