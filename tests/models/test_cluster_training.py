@@ -111,11 +111,10 @@ def test_a_stored_row_costs_little_more_than_its_pixels(spark: SparkSession, sto
 def test_many_bytes_are_written_in_pieces_of_one_row_group_as_many_for_each_process(
     spark: SparkSession, storage: Storage, tmp_path: Path
 ) -> None:
-    store = training_store(rows(spark), storage, tmp_path.as_uri(), 2, {"train": 200 * 1024 * 1024})
+    store = training_store(rows(spark), storage, tmp_path.as_uri(), 2, {"train": 130 * 1024 * 1024})
     files = list(Path(store.get_train_data_path()[7:]).glob("*.parquet"))
-    assert len(files) == 26
+    assert len(files) == 18  # the forty rows lie in two partitions of twenty
     assert all(pq.ParquetFile(file).num_row_groups == 1 for file in files)
-    assert len(list(Path(store.get_val_data_path()[7:]).glob("*.parquet"))) == 12
 
 
 def test_rows_that_are_there_already_are_not_written_again(
