@@ -44,6 +44,11 @@ def class_table(confusion: np.ndarray, classes: list[str]) -> pd.DataFrame:
     )
 
 
+def add_confusions(confusions: dict[str, np.ndarray], classes: list[str]) -> np.ndarray:
+    """One matrix of those of all sources; all zeros where there is none."""
+    return sum(confusions.values(), np.zeros((len(classes), len(classes)), dtype=np.int64))
+
+
 def summarise(confusion: np.ndarray, classes: list[str]) -> dict[str, Any]:
     """Accuracy with its interval, macro and weighted means, and each class's figures, as plain numbers for JSON.
 

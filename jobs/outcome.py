@@ -20,7 +20,7 @@ from pyspark.sql import DataFrame
 
 from evaluation import figures
 from evaluation.figures import Picture
-from evaluation.metrics import confused_pairs, summarise
+from evaluation.metrics import add_confusions, confused_pairs, summarise
 from evaluation.overfitting import overfitting
 from evaluation.report import write_run_report
 from evaluation.runs import METRICS_FILE, RUN_FILE, VERSION, Run, write_json
@@ -111,17 +111,17 @@ def write_outcome(
     predictions = predictions.sparkSession.read.parquet(f"{staged.uri}/predictions")
     with watch.stage("evaluation"):
         confusions = count_confusions(predictions, prepared.classes)
-        confusion = sum(confusions.values(), np.zeros((len(prepared.classes),) * 2, dtype=np.int64))
-        test = summarise(confusion, prepared.classes) | {
-            "loss": mean_loss(predictions, prepared.classes),
-            "calibration_error": calibration_error(predictions),
-            "sources": {name: _of_source(found, prepared.classes) for name, found in confusions.items()},
-        }
+        confusion = add_confusions(confusions, prepared.classes)
         if confusion.sum() != prepared.rows(TEST):
             raise OSError(
                 f"{staged.uri}/predictions: {confusion.sum()} of {prepared.rows(TEST)} predictions are there:"
                 " not every host sees the folder that the driver sees"
             )
+        test = summarise(confusion, prepared.classes) | {
+            "loss": mean_loss(predictions, prepared.classes),
+            "calibration_error": calibration_error(predictions),
+            "sources": {name: _of_source(found, prepared.classes) for name, found in confusions.items()},
+        }
         pairs = confused_pairs(confusion, prepared.classes)
         charts = _charts(prepared, model, predictions, confusion, pairs)
         figures.save_figures(charts, staged.local / "figures", source)

@@ -6,10 +6,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 from pyspark.sql import SparkSession
 
-from evaluation.metrics import summarise
+from evaluation.metrics import add_confusions, summarise
 from evaluation.studies import Study, Training
 from jobs.data import is_synthetic, read_images, source_folders, source_name
 from jobs.experiment import NetworkExperiment
@@ -72,9 +71,7 @@ def _store_folder(storage: Storage, experiment: NetworkExperiment) -> Iterator[s
     try:
         yield folder
     finally:
-        storage.delete(folder)
-        for path in made[1:] or [folder.rsplit("/", 1)[0]]:
-            storage.delete_empty(path)
+        storage.delete_made(folder, made)
 
 
 def train_and_judge(
@@ -93,7 +90,7 @@ def train_and_judge(
         calibrate(trained.model, validation, prepared.classes)
     predictions = predict_with_network(prepared.split(TEST), trained.model, prepared.classes).persist()
     confusions = count_confusions(predictions, prepared.classes)
-    confusion = sum(confusions.values(), np.zeros((len(prepared.classes),) * 2, dtype=np.int64))
+    confusion = add_confusions(confusions, prepared.classes)
     test = summarise(confusion, prepared.classes) | {"loss": mean_loss(predictions, prepared.classes)}
     predictions.unpersist()
     print(f"{name}: test accuracy {test['accuracy']:.4f}, loss {test['loss']:.4f}", flush=True)

@@ -103,15 +103,9 @@ def unfinished_run(storage: Storage, experiment: CnnExperiment, run: str, text: 
                 f"{kept[-1]} of {experiment.training.epochs} epochs are kept: the same command with --resume goes on"
             )
         elif not kept:
-            _delete(storage, folder, made)
+            storage.delete_made(folder, made)
         raise
-    _delete(storage, folder, made)
-
-
-def _delete(storage: Storage, folder: str, made: list[str]) -> None:
-    storage.delete(folder)
-    for path in made[1:] or [folder.rsplit("/", 1)[0]]:
-        storage.delete_empty(path)
+    storage.delete_made(folder, made)
 
 
 def _differences(began: dict[str, object], now: dict[str, object], place: str = "") -> list[str]:

@@ -1,11 +1,8 @@
 """A network trained by Horovod's ``KerasEstimator`` on the processes of a Spark cluster, through the loss of some."""
 
-import collections
 import dataclasses
 import functools
-import io
 import os
-import re
 import signal
 import socket
 import time
@@ -33,6 +30,7 @@ from models.data_module import data_module
 from models.errors import TrainingError
 from models.networks import build_network, unfreeze
 from models.optimizers import build_optimizer
+from models.process_output import EXITED, LastLines
 from models.progress import epoch_listener
 from models.progression import has_finished
 from models.settings import Augmentation, Network, Training
@@ -48,14 +46,6 @@ cloudpickle.register_pickle_by_value(models)
 START_SECONDS = 120
 # Horovod learns of a lost host from its sockets, Spark from the executor's, in either order.
 LOSS_SECONDS = 5
-
-# Horovod names the process before each of its lines.
-_PREFIX = re.compile(r"^\[\d+\]<\w+>:")
-# What Horovod says of a process that ended without an error of its own, killed by a kernel out of memory for one.
-_EXITED = re.compile(r"Exit code: (\S+)")
-_ERROR = re.compile(r"[\w.]+(Error|Exception)\b")
-# What the other processes say when one has failed.
-_CONSEQUENCE = re.compile(r"Graph execution error|Horovod")
 
 Loss = dict[str, Any]
 
@@ -190,7 +180,7 @@ class NetworkTraining:
         """One attempt, from ``last`` to the end. Raises :class:`_ProcessLostError` when others are worth it."""
         done = last.epoch if last else 0
         history = last.history if last else []
-        errors = _LastLines()
+        errors = LastLines()
         checkpoints = self.checkpoints.claim()
         callbacks: list[keras.callbacks.Callback] = [GoOn(checkpoints, done)] if last else []
         if self.settings.schedule == "cosine":
@@ -204,7 +194,7 @@ class NetworkTraining:
                 backend=SparkBackend(
                     num_proc,
                     verbose=0,
-                    stdout=_LastLines(),
+                    stdout=LastLines(),
                     stderr=errors,
                     start_timeout=START_SECONDS,
                     nics=network_interfaces(self.spark),
@@ -236,7 +226,7 @@ class NetworkTraining:
                     raise _ProcessLostError(", ".join(lost)) from error
                 if errors.named:
                     raise TrainingError(f"a Horovod process failed: {errors.named[-1]}") from error
-                if status := _EXITED.search(str(error)):
+                if status := EXITED.search(str(error)):
                     said = f", {errors.lines[-1]}" if errors.lines else ""
                     raise _ProcessLostError(f"a process (exit status {status[1]}{said})") from error
                 if isinstance(error, TimeoutException):
@@ -344,20 +334,3 @@ def _say(epochs: int, told: dict[str, Any]) -> None:
         f"  {epoch['images_per_second']:,.0f} images/s",
         flush=True,
     )
-
-
-class _LastLines(io.TextIOBase):
-    """The last lines of what the processes print, and the errors among all of them, for the case that one fails."""
-
-    def __init__(self) -> None:
-        self.lines: collections.deque[str] = collections.deque(maxlen=20)
-        self.named: collections.deque[str] = collections.deque(maxlen=20)
-        self.pending = ""
-
-    def write(self, text: str) -> int:
-        *lines, self.pending = (self.pending + text).split("\n")
-        for line in (_PREFIX.sub("", line) for line in lines):
-            self.lines.append(line)
-            if _ERROR.match(line) and not _CONSEQUENCE.search(line):
-                self.named.append(line)
-        return len(text)

@@ -11,9 +11,10 @@ from preprocessing.schema import REJECTED_TABLE, TEST
 
 @dataclass(frozen=True)
 class Rejections:
-    """How many rows were read of each source and set aside, and why."""
+    """How many rows were read of each source, how many of them can be used, and why the others were set aside."""
 
     rows: dict[str, int]
+    usable: dict[str, int]
     reasons: dict[str, int]
 
     @property
@@ -66,12 +67,15 @@ def mark_unusable(parsed: DataFrame, allow_duplicates: bool) -> DataFrame:
 
 def count_rejections(marked: DataFrame) -> Rejections:
     rows: dict[str, int] = {}
+    usable: dict[str, int] = {}
     reasons: dict[str, int] = {}
     for row in marked.groupBy("source", "reason").count().collect():
         rows[row["source"]] = rows.get(row["source"], 0) + row["count"]
-        if row["reason"] is not None:
+        if row["reason"] is None:
+            usable[row["source"]] = row["count"]
+        else:
             reasons[row["reason"]] = reasons.get(row["reason"], 0) + row["count"]
-    return Rejections(dict(sorted(rows.items())), dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))))
+    return Rejections(rows, usable, dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))))
 
 
 def check_share(rejections: Rejections, rejected: DataFrame, max_rejected: float) -> None:
@@ -97,9 +101,9 @@ def check_sources(rejections: Rejections, rejected: DataFrame, sources: list[str
     for source in sources:
         if source not in rejections.rows:
             raise InputError(f"{source}: there is no picture in it")
-        of_source = rejected.where(F.col("source") == source)
-        if of_source.count() == rejections.rows[source]:
-            raise InputError(f"{source}: no picture in it can be used: {_examples(of_source)}")
+        if source not in rejections.usable:
+            examples = _examples(rejected.where(F.col("source") == source))
+            raise InputError(f"{source}: no picture in it can be used: {examples}")
 
 
 def rejected_rows(marked: DataFrame) -> DataFrame:

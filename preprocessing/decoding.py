@@ -9,8 +9,6 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from preprocessing.settings import Preprocessing
 
-# Pillow's own limit, 89 million, beyond which it suspects a file that unpacks into all of the memory.
-MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 89_478_485
 MIN_SIDE = 8
 MAX_BYTES = 64 * 1024 * 1024
 _MODES = {"grey": "L", "rgb": "RGB"}
@@ -38,6 +36,7 @@ def decode(content: bytes, settings: Preprocessing) -> Decoded:
     if not content:
         return Decoded(reason="empty file", detail="0 bytes")
     try:
+        # beyond 89 million pixels Pillow suspects a file that unpacks into all of the memory
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(content))

@@ -58,6 +58,12 @@ class Storage:
             with suppress(OSError):
                 local_path(path).rmdir()
 
+    def delete_made(self, folder: str, made: list[str]) -> None:
+        """Take away a folder, and those of :meth:`missing_folders` around it that nobody else has put anything into."""
+        self.delete(folder)
+        for path in made[1:] or [folder.rsplit("/", 1)[0]]:
+            self.delete_empty(path)
+
     def missing_folders(self, path: str) -> list[str]:
         """The folders that making ``path`` would make, the innermost first: a failed job takes them away again."""
         missing = []

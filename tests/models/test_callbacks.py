@@ -8,7 +8,7 @@ import pytest
 
 from models.callbacks import CosineSchedule, EpochEnd, GoOn
 from models.checkpoints import Checkpoints
-from models.cnn import _LastLines
+from models.process_output import LastLines
 from models.settings import Training
 
 
@@ -97,7 +97,7 @@ def test_a_loss_that_is_no_number_ends_the_training_with_what_to_change(tmp_path
 
 
 def test_of_what_a_failed_process_prints_its_error_is_shown() -> None:
-    said = _LastLines()
+    said = LastLines()
     said.write("[0]<stderr>:Traceback (most recent call last):\n[0]<stderr>:  File x\n[0]<std")
     said.write("err>:FloatingPointError: the loss is nan\n[1]<stderr>:some warning\n")
     assert said.named[-1] == "FloatingPointError: the loss is nan"
@@ -106,7 +106,7 @@ def test_of_what_a_failed_process_prints_its_error_is_shown() -> None:
         "[1]<stderr>:tensorflow.errors_impl.UnknownError: Graph execution error:\n" + "[1]<stderr>: [[node\n" * 30
     )
     assert said.named[-1] == "FloatingPointError: the loss is nan"
-    other = _LastLines()
+    other = LastLines()
     other.write("[0]<stderr>:Killed\n")
     assert list(other.named) == []
     assert other.lines[-1] == "Killed"
