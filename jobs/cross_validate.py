@@ -18,7 +18,7 @@ def main() -> None:
     experiment, text = parse_experiment(CrossValidationExperiment, "Judge on sources or signers that were left out.")
     spark = open_session("cross_validate")
 
-    from jobs.study import open_study, say_study, train_and_judge
+    from jobs.study import open_study, part_of, say_study, train_and_judge
     from jobs.training import network_training
     from preprocessing.folds import leave_out, left_out
     from preprocessing.schema import TEST, TRAIN
@@ -27,18 +27,16 @@ def main() -> None:
     storage = Storage(spark)
     with open_study(spark, storage, experiment, text, "cross_validation") as opened:
         trainings = []
-        for number, name in enumerate(left_out(opened.prepared.images, experiment.by)):
-            fold = opened.prepared.of(
-                leave_out(opened.prepared.images, experiment.by, name, experiment.split, experiment.seed)
-            )
-            print(
-                f"leaving out {name}: {fold.rows(TRAIN):,} pictures to train on, {fold.rows(TEST):,} to judge on,"
-                f" {len(fold.classes)} classes",
-                flush=True,
-            )
-            folder = f"{opened.folder}/{number}"
-            training = network_training(spark, storage, experiment, fold, folder)
-            trainings.append(train_and_judge(training, name, folder, experiment, fold))
+        for name in left_out(opened.prepared.images, experiment.by):
+            images = leave_out(opened.prepared.images, experiment.by, name, experiment.split, experiment.seed)
+            with part_of(opened, storage, images) as (fold, folder):
+                print(
+                    f"leaving out {name}: {fold.rows(TRAIN):,} pictures to train on, {fold.rows(TEST):,} to judge on,"
+                    f" {len(fold.classes)} classes",
+                    flush=True,
+                )
+                training = network_training(spark, storage, experiment, fold, folder)
+                trainings.append(train_and_judge(training, name, folder, experiment, fold))
         table = opened.study.write_left_out(opened.staged.local, experiment.by, trainings)
     say_study(opened.run, table)
 

@@ -17,28 +17,42 @@ from preprocessing.storage import Storage
 
 
 @contextmanager
-def source_folders(storage: Storage, experiment: Experiment, store: str) -> Iterator[dict[Source, str]]:
-    """Where each source lies, absolute. The synthetic sample lies in ``store``, where every executor sees it, for the
-    time of the job."""
+def open_sources(storage: Storage, experiment: Experiment, store: str) -> Iterator[Sources]:
+    """What the job reads. The synthetic sample, and what is put down on the way, lie in ``store``, where every executor
+    sees them, for the time of the job."""
+    work = storage.absolute(f"{store}/work-{uuid.uuid4().hex}")
+    made = storage.missing_folders(work)
+    try:
+        yield Sources(
+            _source_folders(storage, experiment, work),
+            work,
+            experiment.preprocessing,
+            experiment.split,
+            experiment.classes,
+            experiment.max_rejected,
+            experiment.fraction,
+            experiment.seed,
+            experiment.forest.pca if isinstance(experiment, ForestExperiment) else None,
+        )
+    finally:
+        storage.delete_made(work, made)
+
+
+def _source_folders(storage: Storage, experiment: Experiment, work: str) -> dict[Source, str]:
+    """Where each source lies, absolute."""
     data = experiment.data.rstrip("/") if experiment.data else None
     if experiment.sources:
         prefix = f"{data}/" if data else ""
-        yield {source: storage.absolute(prefix + source.path.rstrip("/")) for source in experiment.sources}
-        return
+        return {source: storage.absolute(prefix + source.path.rstrip("/")) for source in experiment.sources}
     if data is not None:
-        yield {Source(data): storage.absolute(data)}
-        return
-    folder = storage.absolute(f"{store}/synthetic-{uuid.uuid4().hex}")
+        return {Source(data): storage.absolute(data)}
+    folder = f"{work}/synthetic"
     with tempfile.TemporaryDirectory() as local:
         synthetic.write_sample(Path(local))
         storage.make_folder(folder)
-        try:
-            for file in sorted(Path(local).iterdir()):
-                storage.upload(file, f"{folder}/{file.name}")
-            yield {Source(synthetic.SOURCE): folder}
-        finally:
-            storage.delete(folder)
-            storage.delete_empty(folder.rsplit("/", 1)[0])
+        for file in sorted(Path(local).iterdir()):
+            storage.upload(file, f"{folder}/{file.name}")
+    return {Source(synthetic.SOURCE): folder}
 
 
 def is_synthetic(experiment: Experiment) -> bool:
@@ -52,25 +66,10 @@ def source_name(experiment: Experiment) -> str:
     return experiment.data or synthetic.SOURCE
 
 
-def read_images(
-    spark: SparkSession, storage: Storage, folders: dict[Source, str], experiment: Experiment
-) -> PreparedImages:
-    """Read, cleanse and split, and say what came of it."""
-    print(f"reading {source_name(experiment)}", flush=True)
-    prepared = prepare_images(
-        spark,
-        storage,
-        Sources(
-            folders,
-            experiment.preprocessing,
-            experiment.split,
-            experiment.classes,
-            experiment.max_rejected,
-            experiment.fraction,
-            experiment.seed,
-            experiment.forest.pca if isinstance(experiment, ForestExperiment) else None,
-        ),
-    )
+def read_images(spark: SparkSession, storage: Storage, sources: Sources, name: str) -> PreparedImages:
+    """Read, cleanse and split, and say what came of it; ``name`` is what to call the data."""
+    print(f"reading {name}", flush=True)
+    prepared = prepare_images(spark, storage, sources)
     rows = ", ".join(f"{prepared.rows(split):,} {split}" for split in (TRAIN, VALIDATION, TEST))
     print(f"rows: {rows}, {prepared.rejections.rejected:,} set aside; {len(prepared.classes)} classes", flush=True)
     for split, found in prepared.near_copies["now"].items():

@@ -19,7 +19,7 @@ def main() -> None:
     experiment, text = parse_experiment(LearningCurveExperiment, "Accuracy by the number of training pictures.")
     spark = open_session("learning_curve")
 
-    from jobs.study import open_study, say_study, train_and_judge
+    from jobs.study import open_study, part_of, say_study, train_and_judge
     from jobs.training import network_training
     from preprocessing.schema import TRAIN
     from preprocessing.splitting import keep_fraction
@@ -29,14 +29,14 @@ def main() -> None:
     with open_study(spark, storage, experiment, text, "learning_curve") as opened:
         trainings = []
         for fraction in sorted(experiment.fractions):
-            part = opened.prepared.of(keep_fraction(opened.prepared.images, fraction, experiment.seed))
             # as many steps for every size: fewer pictures, seen more often
-            epochs = max(1, round(experiment.training.epochs / fraction))
-            print(f"training on {part.rows(TRAIN):,} pictures, {epochs} epochs", flush=True)
-            settings = replace(experiment, training=replace(experiment.training, epochs=epochs))
-            name, folder = f"{fraction:g}", f"{opened.folder}/{fraction:g}"
-            training = network_training(spark, storage, settings, part, folder)
-            trainings.append(train_and_judge(training, name, folder, settings, part, rows=part.rows(TRAIN)))
+            settings = replace(experiment, training=experiment.training.times(1 / fraction))
+            images = keep_fraction(opened.prepared.images, fraction, experiment.seed)
+            with part_of(opened, storage, images) as (part, folder):
+                rows = part.rows(TRAIN)
+                print(f"training on {rows:,} pictures, {settings.training.all_epochs} epochs", flush=True)
+                training = network_training(spark, storage, settings, part, folder)
+                trainings.append(train_and_judge(training, f"{fraction:g}", folder, settings, part, rows=rows))
         table = opened.study.write_learning_curve(opened.staged.local, trainings)
     say_study(opened.run, table)
 

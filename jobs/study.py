@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from evaluation.metrics import add_confusions, summarise
 from evaluation.studies import Study, Training
-from jobs.data import is_synthetic, read_images, source_folders, source_name
+from jobs.data import is_synthetic, open_sources, read_images, source_name
 from jobs.experiment import NetworkExperiment
 from jobs.run_directory import StagedRun, default_run, staged_run
 from jobs.training import check_network
@@ -54,11 +54,11 @@ def open_study(
     with (
         staged_run(storage, run, experiment.overwrite) as staged,
         _store_folder(storage, experiment) as folder,
-        source_folders(storage, experiment, folder) as folders,
+        open_sources(storage, experiment, folder) as sources,
     ):
-        check_hosts(spark, readable=list(folders.values()), writable=[folder, staged.uri])
+        check_hosts(spark, readable=list(sources.folders.values()), writable=[folder, staged.uri])
         (staged.local / "experiment.yaml").write_text(text)
-        prepared = read_images(spark, storage, folders, experiment)
+        prepared = read_images(spark, storage, sources, source_name(experiment))
         study = Study(experiment.network.name, source_name(experiment), is_synthetic(experiment))
         yield OpenStudy(run, staged, folder, prepared, study)
 
@@ -72,6 +72,17 @@ def _store_folder(storage: Storage, experiment: NetworkExperiment) -> Iterator[s
         yield folder
     finally:
         storage.delete_made(folder, made)
+
+
+@contextmanager
+def part_of(opened: OpenStudy, storage: Storage, images: DataFrame) -> Iterator[tuple[PreparedImages, str]]:
+    """Other rows, or other splits, of a study's images, and a folder of the store, for the time of one training."""
+    prepared, folder = opened.prepared.of(images), f"{opened.folder}/{uuid.uuid4().hex}"
+    try:
+        yield prepared, folder
+    finally:
+        prepared.images.unpersist()
+        storage.delete(folder)
 
 
 def train_and_judge(

@@ -19,7 +19,7 @@ def main() -> None:
     experiment, text = parse_experiment(CnnExperiment, "Train a convolutional network with Horovod on Spark.")
     spark = open_session("train_cnn")
 
-    from jobs.data import is_synthetic, read_images, source_folders, source_name
+    from jobs.data import is_synthetic, open_sources, read_images, source_name
     from jobs.outcome import Stopwatch, TrainedModel, say_outcome, write_outcome
     from jobs.run_directory import default_run, staged_run
     from jobs.training import check_network, network_training
@@ -38,11 +38,11 @@ def main() -> None:
     with (
         unfinished_run(storage, experiment, run, text) as unfinished,
         staged_run(storage, run, experiment.overwrite) as staged,
-        source_folders(storage, experiment, unfinished.folder) as folders,
+        open_sources(storage, experiment, unfinished.folder) as sources,
     ):
-        check_hosts(spark, readable=list(folders.values()), writable=[unfinished.folder, staged.uri])
+        check_hosts(spark, readable=list(sources.folders.values()), writable=[unfinished.folder, staged.uri])
         with watch.stage("preprocessing"):
-            prepared = read_images(spark, storage, folders, experiment)
+            prepared = read_images(spark, storage, sources, source_name(experiment))
             unfinished.check_rows(prepared)
         with watch.stage("training"):
             training = network_training(spark, storage, experiment, prepared, unfinished.folder)

@@ -18,7 +18,7 @@ def main() -> None:
     experiment, text = parse_experiment(ForestExperiment, "Grow a random forest with Spark MLlib.")
     spark = open_session("train_random_forest")
 
-    from jobs.data import is_synthetic, read_images, source_folders, source_name
+    from jobs.data import is_synthetic, open_sources, read_images, source_name
     from jobs.outcome import Stopwatch, TrainedModel, say_outcome, write_outcome
     from jobs.run_directory import default_run, staged_run
     from models.cluster import check_hosts
@@ -32,11 +32,11 @@ def main() -> None:
     run = experiment.run or default_run("forest")
     with (
         staged_run(storage, run, experiment.overwrite) as staged,
-        source_folders(storage, experiment, experiment.store) as folders,
+        open_sources(storage, experiment, experiment.store) as sources,
     ):
-        check_hosts(spark, readable=list(folders.values()), writable=[staged.uri])
+        check_hosts(spark, readable=list(sources.folders.values()), writable=[staged.uri])
         with watch.stage("preprocessing"):
-            prepared = read_images(spark, storage, folders, experiment)
+            prepared = read_images(spark, storage, sources, source_name(experiment))
             features = prepared.pipeline.transform(prepared.split(TRAIN)).select("id", "features", "label_index")
         print(f"growing {experiment.forest.trees} trees, {experiment.forest.max_depth} deep at most", flush=True)
         with watch.stage("training"):

@@ -153,12 +153,13 @@ class NetworkTraining:
             losses[-1] |= {"seconds": 0.0, "num_proc": num_proc}
         return self._best(last, losses)
 
-    def _model(self) -> keras.Model:
+    def _model(self, weights: list[np.ndarray] | None) -> keras.Model:
+        """The network with these weights, or those it begins with."""
         keras.utils.set_random_seed(self.seed)
-        network = self.network if self.start is None else dataclasses.replace(self.network, weights="none")
+        network = self.network if weights is None else dataclasses.replace(self.network, weights="none")
         model = build_network(network, self.shape, self.classes, self.normalisation)
-        if self.start is not None:
-            model.set_weights(self.start)
+        if weights is not None:
+            model.set_weights(weights)
         if self.first_layer is not None:
             unfreeze(model, self.first_layer)
         return model
@@ -202,7 +203,7 @@ class NetworkTraining:
                 backend_env=_process_environment(self.spark, num_proc),
                 store=self.store,
                 data_module=data_module(self.shape, self.classes, self.settings.augmentation),
-                model=self._model(),
+                model=self._model(self.start),
                 optimizer=build_optimizer(self.settings.optimizer, self.settings.learning_rate),
                 loss=keras.losses.CategoricalCrossentropy(label_smoothing=self.settings.label_smoothing),
                 metrics=["accuracy", keras.metrics.Precision(name="precision"), keras.metrics.Recall(name="recall")],
@@ -235,8 +236,7 @@ class NetworkTraining:
 
     def _best(self, last: Checkpoint, losses: list[Loss]) -> TrainedNetwork:
         # anew from the weights: without the optimizer's state, three times as large, and without Horovod's part in it
-        model = self._model()
-        model.set_weights(self.checkpoints.read(last.best_epoch).weights)
+        model = self._model(self.checkpoints.read(last.best_epoch).weights)
         history = pd.DataFrame(last.history)
         curves = history.pop("curve")
         points = [

@@ -1,6 +1,6 @@
 """What an experiment may say about a model. Light to import: the command line is parsed before TensorFlow is loaded."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, PositiveFloat, PositiveInt
@@ -127,6 +127,20 @@ class Training:
     calibration: bool = False
     augmentation: Augmentation = field(default_factory=Augmentation)
     fine_tuning: FineTuning | None = None
+
+    @property
+    def all_epochs(self) -> int:
+        """With those of the fine-tuning."""
+        return self.epochs + (self.fine_tuning.epochs if self.fine_tuning else 0)
+
+    def times(self, factor: float) -> "Training":
+        """The same with so many times the epochs."""
+        tuning = self.fine_tuning
+        return replace(
+            self,
+            epochs=max(1, round(self.epochs * factor)),
+            fine_tuning=tuning and replace(tuning, epochs=max(1, round(tuning.epochs * factor))),
+        )
 
 
 @dataclass(frozen=True)

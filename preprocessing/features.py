@@ -1,5 +1,6 @@
 """The image table to features, as a Spark ML pipeline: scaled, assembled, indexed, encoded."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ class PixelScaler(  # type: ignore[misc]  # pyspark's own classes are mixed like
 
     scale: Param = Param(Params._dummy(), "scale", "a factor for each channel", TypeConverters.toListFloat)
     offset: Param = Param(Params._dummy(), "offset", "what is added, for each channel", TypeConverters.toListFloat)
+    size: Param = Param(Params._dummy(), "size", "values of a vector; 0: not known", TypeConverters.toInt)
 
     @keyword_only
     def __init__(
@@ -37,9 +39,10 @@ class PixelScaler(  # type: ignore[misc]  # pyspark's own classes are mixed like
         outputCol: str = "scaled",  # noqa: N803
         scale: list[float] | None = None,
         offset: list[float] | None = None,
+        size: int = 0,
     ) -> None:
         super().__init__()
-        self._setDefault(scale=[1 / 255], offset=[0.0])
+        self._setDefault(scale=[1 / 255], offset=[0.0], size=0)
         self._set(**self._input_kwargs)  # type: ignore
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
@@ -53,10 +56,15 @@ class PixelScaler(  # type: ignore[misc]  # pyspark's own classes are mixed like
             values = np.frombuffer(b"".join(pixels), dtype=np.uint8).reshape(len(pixels), -1, len(factor))
             return pd.Series(list((values * factor + shift).reshape(len(pixels), -1)))
 
-        return dataset.withColumn(self.getOutputCol(), array_to_vector(scaled(F.col(self.getInputCol()))))
+        name, size = self.getOutputCol(), self.getOrDefault(self.size)
+        dataset = dataset.withColumn(name, array_to_vector(scaled(F.col(self.getInputCol()))))
+        # the stages after it need not look into a row to know
+        return dataset.withMetadata(name, {"ml_attr": {"num_attrs": size}}) if size else dataset
 
 
-def fit_pipeline(images: DataFrame, normalisation: Normalisation, components: int | None = None) -> PipelineModel:
+def fit_pipeline(
+    images: DataFrame, normalisation: Normalisation, shape: tuple[int, int, int], components: int | None = None
+) -> PipelineModel:
     """Fit the pipeline on training rows.
 
     It adds ``scaled`` and ``features`` (dense vectors, one double a pixel and channel; with PCA ``features`` are the
@@ -66,18 +74,17 @@ def fit_pipeline(images: DataFrame, normalisation: Normalisation, components: in
     Args:
         images: an image table.
         normalisation: of the pixels.
+        shape: ``(height, width, channels)`` of every picture.
         components: how many principal components the features are reduced to; none: all pixels.
 
     Raises:
         InputError: there are fewer features than components, or too many to reduce.
     """
-    assembled = "features"
+    assembled, features = "features", math.prod(shape)
     reduction: list[Any] = []
     if components is not None:
         assembled = "assembled"
         reduction = [PCA(k=int(components), inputCol="assembled", outputCol="features")]
-        first = images.select("pixels").head()
-        features = len(first["pixels"]) if first else 0
         if not components <= features <= MAX_PCA_FEATURES:
             raise InputError(
                 f"forest.pca {components}: pictures of {features:,} values cannot be reduced to {components:,};"
@@ -89,6 +96,7 @@ def fit_pipeline(images: DataFrame, normalisation: Normalisation, components: in
             outputCol="scaled",
             scale=list(normalisation.scale),
             offset=list(normalisation.offset),
+            size=features,
         ),
         VectorAssembler(inputCols=["scaled"], outputCol=assembled),
         *reduction,

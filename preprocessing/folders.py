@@ -126,9 +126,9 @@ def _check_names(
     counts = (sum(row["count"] for row in rows), sum(row["bytes"] for row in rows), sum(row["large"] for row in rows))
     if "label" in (re.compile(source.pattern).groupindex if source.pattern else {}):
         return counts
-    empty = [name for name in storage.folders(folder) if not storage.has_files(f"{folder}/{name}")]
+    empty = [path.removeprefix(f"{folder}/") for path in storage.empty_folders(folder)]
     if empty:
-        raise InputError(f"{folder}: the class folder {', '.join(sorted(empty))} is empty")
+        raise InputError(f"{folder}: the class folder {', '.join(sorted(empty)[:10])} is empty")
     return counts
 
 

@@ -37,6 +37,8 @@ from preprocessing.splitting import (
 from preprocessing.storage import Storage
 
 BATCH_BYTES = 8 * 1024 * 1024
+# What a task is given of pictures that are joined with what is known of them.
+PARTITION_BYTES = 128 * 1024 * 1024
 NearCopies = dict[str, dict[str, int]]
 
 
@@ -83,7 +85,7 @@ class PreparedImages:
         training, channels = images.where(F.col("split") == TRAIN), self.shape[2]
         measured = self.normalisation != by_range(channels)
         normalisation = by_channel(training, channels) if measured else self.normalisation
-        pipeline = fit_pipeline(training, normalisation)
+        pipeline = fit_pipeline(training, normalisation, self.shape)
         return replace(
             self, images=images, counts=counts, sources=sources, near_copies={}, normalisation=normalisation,
             pipeline=pipeline, classes=class_names(pipeline),
@@ -124,6 +126,8 @@ class Sources:
 
     Args:
         folders: where each source lies, absolute.
+        work: a folder for what is put down on the way, absolute; it stays as long as the images are used, and every
+            executor sees it.
         preprocessing: how pictures become rows.
         split: which of them train, choose and judge.
         classes: names of classes beyond those that are known.
@@ -134,6 +138,7 @@ class Sources:
     """
 
     folders: dict[Source, str]
+    work: str
     preprocessing: Preprocessing
     split: Split
     classes: list[str]
@@ -164,7 +169,11 @@ def prepare_images(spark: SparkSession, storage: Storage, sources: Sources) -> P
     rejected = rejected_rows(marked)
     check_sources(rejections, rejected, [source.title for source in sources.folders])
     check_share(rejections, rejected, sources.max_rejected)
+    spark.sparkContext.setCheckpointDir(sources.work)
     divided, near_copies = _divide(marked.where(F.col("reason").isNull()), sources)
+    partitions = sum(rejections.usable.values()) * math.prod(shape) // PARTITION_BYTES
+    if partitions > int(spark.conf.get("spark.sql.shuffle.partitions", "200") or 200):
+        spark.conf.set("spark.sql.shuffle.partitions", str(partitions))
     images = _image_table(parsed, divided, shape).persist()
     counts, by_source = count_classes(images)
     parsed.unpersist()
@@ -175,7 +184,7 @@ def prepare_images(spark: SparkSession, storage: Storage, sources: Sources) -> P
         normalisation = by_channel(training, shape[2])
     else:
         normalisation = by_range(shape[2])
-    pipeline = fit_pipeline(training, normalisation, sources.components)
+    pipeline = fit_pipeline(training, normalisation, shape, sources.components)
     return PreparedImages(
         images, rejected, rejections, counts, by_source, near_copies, normalisation, pipeline, class_names(pipeline),
         shape,

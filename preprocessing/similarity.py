@@ -44,7 +44,8 @@ def similar_groups(described: DataFrame, seed: int) -> DataFrame:
     matters is left out: of Sign-MNIST's, 99.8 % are compared, and the others' groups meet over a third picture.
 
     Args:
-        described: the columns ``id``, ``label`` and ``descriptor``.
+        described: the columns ``id``, ``label`` and ``descriptor``. Its session has a checkpoint directory, which every
+            executor sees: the groups lie there.
         seed: of the projections.
 
     Returns:
@@ -175,8 +176,8 @@ def _components(edges: DataFrame) -> DataFrame:
     smaller ones and itself (the small star), to the smallest of them, until nothing changes.
     """
     by_node = Window.partitionBy("node")
-    # checkpoints: kept as plans, each round would hold the one before it twice
-    edges = edges.localCheckpoint()
+    # checkpoints: kept as plans, each round would hold the one before it twice; on a lost executor, it would be lost
+    edges = edges.checkpoint()
     state = None
     while True:
         both = edges.unionByName(edges.select(F.col("smaller").alias("node"), F.col("node").alias("smaller")))
@@ -186,7 +187,7 @@ def _components(edges: DataFrame) -> DataFrame:
         small = large.withColumn("least", F.min("smaller").over(by_node))
         hooked = small.where(F.col("smaller") != F.col("least")).select(F.col("smaller").alias("node"), "least")
         after = hooked.unionByName(small.select("node", "least")).distinct()
-        after = after.select("node", F.col("least").alias("smaller")).localCheckpoint()
+        after = after.select("node", F.col("least").alias("smaller")).checkpoint()
         now = after.agg(F.count(F.lit(1)), F.sum(F.xxhash64("node", "smaller").cast("decimal(20,0)"))).head()
         edges = after
         if now == state:

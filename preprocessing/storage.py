@@ -84,14 +84,15 @@ class Storage:
         names = [str(status.getPath().getName()) for status in found]
         return sorted(name for name in names if not name.startswith((".", "_")))
 
-    def has_files(self, path: str) -> bool:
-        """Whether there is a file in a folder, or in one of its folders, hidden ones aside."""
-        system, java_path = self._open(path)
-        files = system.listFiles(java_path, True)
-        while files.hasNext():
-            if not str(files.next().getPath().getName()).startswith((".", "_")):
-                return True
-        return False
+    def empty_folders(self, path: str) -> list[str]:
+        """The folders in a folder, and in those, that have neither files nor folders, hidden ones aside."""
+        found = []
+        for name in self.folders(path):
+            inner = f"{path}/{name}"
+            found += self.empty_folders(inner)
+            if all(child.startswith((".", "_")) for child in self.children(inner)):
+                found.append(inner)
+        return found
 
     def empty_files(self, path: str, filled: int) -> list[str]:
         """The files of no bytes in a folder and its folders, hidden ones aside; Spark does not list them.

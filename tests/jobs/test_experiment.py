@@ -52,6 +52,16 @@ def test_the_published_settings_are_the_baselines() -> None:
     assert (training.schedule, training.label_smoothing, training.augmentation.rotation) == ("constant", 0, 0)
 
 
+def test_a_learning_curve_has_as_many_steps_for_fewer_pictures_in_the_fine_tuning_too() -> None:
+    photo = cnn("--config", str(ROOT / "conf/asl_images_handshape.yaml")).training
+    quarter = photo.times(1 / 0.25)
+    assert quarter.epochs == 4 * photo.epochs
+    assert quarter.fine_tuning is not None
+    assert photo.fine_tuning is not None
+    assert quarter.all_epochs == 4 * photo.all_epochs
+    assert quarter.fine_tuning.layer == photo.fine_tuning.layer
+
+
 def test_an_option_outdoes_the_file_and_may_be_written_with_dashes() -> None:
     file = str(ROOT / "conf/sign_mnist.yaml")
     experiment = cnn("--config", file, "--num-proc", "4", "--training.batch-size=7", "--training.epochs", "3")

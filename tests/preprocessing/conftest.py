@@ -1,12 +1,15 @@
 from typing import Any
 
+from pyspark.sql import SparkSession
+
 from preprocessing.prepare import Sources
 from preprocessing.settings import Preprocessing, Source, Split
 
 
-def sources(folders: dict[Source, str], **settings: Any) -> Sources:
+def sources(spark: SparkSession, folders: dict[Source, str], **settings: Any) -> Sources:
     """What is prepared, with the defaults of an experiment where a test says nothing else."""
     defaults = {
+        "work": str(spark.sparkContext.getCheckpointDir()).rsplit("/", 1)[0],
         "preprocessing": Preprocessing(),
         "split": Split(),
         "classes": [],

@@ -24,7 +24,9 @@ TRAIN_FILE, TEST_FILE = "sign_mnist_train.csv", "sign_mnist_test.csv"
 
 
 def prepare(spark: SparkSession, storage: Storage, folder: Path, max_rejected: float = 0.01) -> PreparedImages:
-    return prepare_images(spark, storage, sources({Source("sample"): str(folder)}, max_rejected=max_rejected, seed=3))
+    return prepare_images(
+        spark, storage, sources(spark, {Source("sample"): str(folder)}, max_rejected=max_rejected, seed=3)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +112,9 @@ def test_features_are_scaled_assembled_indexed_and_encoded(
 ) -> None:
     prepared.pipeline.write().save(str(tmp_path / "pipeline"))
     pipeline = PipelineModel.load(str(tmp_path / "pipeline"))
-    row = pipeline.transform(prepared.split("test").where("label = 'K'").limit(1)).head()
+    features = pipeline.transform(prepared.split("test").where("label = 'K'").limit(1))
+    assert features.schema["scaled"].metadata == {"ml_attr": {"num_attrs": 784}}
+    row = features.head()
     assert row is not None
     expected = np.frombuffer(row["pixels"], dtype=np.uint8) / 255
     np.testing.assert_allclose(row["features"].toArray(), expected, atol=1e-7)
@@ -120,7 +124,7 @@ def test_features_are_scaled_assembled_indexed_and_encoded(
 
 def test_classes_are_in_alphabetical_order_whatever_their_counts(prepared: PreparedImages) -> None:
     few = prepared.split("train").where("label in ('Y', 'C') or (label = 'B' and id < '8')")
-    assert class_names(fit_pipeline(few, by_range(1))) == ["B", "C", "Y"]
+    assert class_names(fit_pipeline(few, by_range(1), (28, 28, 1))) == ["B", "C", "Y"]
 
 
 class TestRefuses:
