@@ -1,6 +1,6 @@
 """The charts of a run and of a comparison. Pictures come in as ``uint8`` arrays of shape (height, width, channels)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,11 @@ def save_figures(figures: dict[str, Figure], folder: Path, source: str) -> None:
         figure.savefig(folder / f"{name}.png", dpi=120)
 
 
+def _turn(names: Iterable[str]) -> int:
+    """Degrees: names longer than letters do not fit beside each other."""
+    return 90 if max(map(len, names)) > 2 else 0
+
+
 def training_curves(history: pd.DataFrame, best_epoch: int) -> Figure:
     """Loss, accuracy, precision and recall by epoch, training beside validation."""
     names = [name for name in METRICS if name in history]
@@ -98,7 +103,8 @@ def confusion_heatmap(confusion: np.ndarray, classes: Sequence[str]) -> Figure:
         square=True,
     )
     axis.set(xlabel="predicted", ylabel="true", title="Confusion matrix of the test set")
-    axis.tick_params(rotation=0)
+    axis.tick_params(axis="y", rotation=0)
+    axis.tick_params(axis="x", rotation=_turn(classes))
     return figure
 
 
@@ -108,7 +114,7 @@ def class_distribution(counts: dict[str, dict[str, int]]) -> Figure:
     figure = _figure(3.2)
     with mpl.rc_context(_STYLE):
         axis = figure.subplots()
-    table.plot.bar(ax=axis, width=0.85, color=[BLUE, ORANGE, "0.5"], rot=0)
+    table.plot.bar(ax=axis, width=0.85, color=[BLUE, ORANGE, "0.5"], rot=_turn(table.index))
     axis.set(title="Pictures by class", xlabel="", ylabel="pictures")
     axis.grid(axis="x", visible=False)
     axis.legend(ncols=3)

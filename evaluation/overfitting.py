@@ -19,7 +19,9 @@ def overfitting(history: pd.DataFrame, best_epoch: int, test_accuracy: float) ->
     Returns:
         ``parted``, whether the validation loss rose by a tenth or more after ``best_epoch`` while the training loss
         went on falling; ``loss_rise``, by which share; ``validation_gap`` and ``test_gap``, training accuracy minus the
-        other at the kept epoch; ``found``, whether any of these is large.
+        other at the kept epoch; ``found``, whether any of these is large; ``elsewhere``, validation accuracy minus
+        test accuracy, and ``moved``, whether it is: what was learned holds for validation pictures, and less so
+        for the test set's.
     """
     epochs = history.set_index("epoch")
     best, last = epochs.loc[best_epoch], epochs.iloc[-1]
@@ -27,6 +29,7 @@ def overfitting(history: pd.DataFrame, best_epoch: int, test_accuracy: float) ->
     parted = rise >= LOSS_RISE and bool(last["loss"] < best["loss"])
     validation_gap = float(best["accuracy"] - best["val_accuracy"])
     test_gap = float(best["accuracy"] - test_accuracy)
+    elsewhere = float(best["val_accuracy"] - test_accuracy)
     return {
         "found": parted or max(validation_gap, test_gap) >= ACCURACY_GAP,
         "parted": parted,
@@ -34,4 +37,6 @@ def overfitting(history: pd.DataFrame, best_epoch: int, test_accuracy: float) ->
         "loss_rise": rise,
         "validation_gap": validation_gap,
         "test_gap": test_gap,
+        "elsewhere": elsewhere,
+        "moved": elsewhere >= ACCURACY_GAP,
     }

@@ -26,6 +26,14 @@ def test_a_gap_to_the_test_set_is_found_where_the_curves_do_not_part() -> None:
     assert (found["validation_gap"], found["test_gap"]) == (0, pytest.approx(0.3))
 
 
+def test_a_gap_between_validation_and_test_is_told_from_one_to_the_training_pictures() -> None:
+    found = overfitting(history([2, 1, 0.5], [2, 1, 0.6], 0.98, 1.0), 3, 0.94)
+    assert not found["found"]
+    assert found["moved"]
+    assert found["elsewhere"] == pytest.approx(0.06)
+    assert not overfitting(history([2, 1, 0.5], [2, 1, 0.6], 0.98, 0.97), 3, 0.96)["moved"]
+
+
 def test_curves_that_stay_together_are_not_accused() -> None:
     found = overfitting(history([2, 1, 0.5], [2, 1.1, 0.6], 0.95, 0.94), 3, 0.93)
     assert not found["found"]

@@ -31,7 +31,8 @@ def make_run(name: str, confusion: list[list[int]], fingerprint: str = "1") -> R
             "before": {"validation": {"pictures": 19, "near_copies": 17}},
         },
         "overfitting": {
-            "found": True, "parted": True, "best_epoch": 2, "loss_rise": 0.5, "validation_gap": 0.1, "test_gap": 0.2
+            "found": True, "parted": True, "best_epoch": 2, "loss_rise": 0.5, "validation_gap": 0.1, "test_gap": 0.2,
+            "elsewhere": 0.1, "moved": True,
         },
         "calibration": {"temperature": 1.5, "loss_before": 0.4, "loss_after": 0.3},
         "restarts": 0,
@@ -140,6 +141,7 @@ def test_a_report_says_where_pictures_came_from_what_leaks_and_that_it_overfits(
         "part after epoch 2",
         "50.00 % higher at the end",
         "it overfits",
+        "10.00 % are lost from one to the other",
         "temperature of 1.50",
         "0 of 20 validation pictures have one among the training pictures, and 17 of 19 would with a split by row",
         "<th>a</th><td>5</td><td>1</td><td>10</td> <td>95.00 %</td>",
