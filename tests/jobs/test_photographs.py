@@ -1,7 +1,9 @@
 """Jobs on folders of photographs, as a user runs them."""
 
+import importlib
 import json
 import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from pyspark.sql import SparkSession
 
 from tests.conftest import submit
 from tests.pictures import write_pictures
@@ -38,25 +41,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+BOTH = ["--sources", SOURCES, "--max-rejected", "0.05"]
+
+
 @pytest.fixture(scope="module")
 def jobs(folder: Path) -> Callable[[str], Finished]:
-    """All of them, two at a time."""
-    data = ["--data", folder / "data"]
-    both = ["--sources", SOURCES, "--max-rejected", "0.05"]
+    """The two trainings, one after the other, beside the studies."""
+    data = ["--data", folder / "data", *BOTH]
     commands = {
-        "photo": ["jobs/train_cnn.py", *data, *both, *SMALL, "6", "--split.by", "group", "--split.validation", "0.3",
+        "photo": ["jobs/train_cnn.py", *data, *SMALL, "6", "--split.by", "group", "--split.validation", "0.3",
                   "--training.balance", "true", "--training.calibration", "true", "--preprocessing.color", "rgb",
                   "--preprocessing.normalisation", "channel", "--training.early-stopping", "4",
                   "--network.name", "handshape_photo", "--network.head", "[16]",
                   "--training.fine-tuning.layer", "hand_149_depthwise", "--training.fine-tuning.epochs", "2"],
-        "forest": ["jobs/train_random_forest.py", *data, *both, "--forest.trees", "10", "--forest.pca", "20"],
-        "optimizers": ["jobs/compare_optimizers.py", "--data", folder / "data/two", *SMALL, "1",
-                       "--optimizers", "[{name: sgd, learning_rate: 0.01}, {name: adamw}]"],
-        "curve": ["jobs/learning_curve.py", "--data", folder / "data/two", *SMALL, "1", "--fractions", "[0.5, 1.0]"],
-        "left_out": ["jobs/cross_validate.py", *data, *both, *SMALL, "1", "--by", "source",
-                     "--training.balance", "true"],
+        "forest": ["jobs/train_random_forest.py", *data, "--forest.trees", "10", "--forest.pca", "20"],
     }  # fmt: skip
-    pool = ThreadPoolExecutor(2)
+    pool = ThreadPoolExecutor(1)
     running = {
         name: pool.submit(submit, *command, "--run", f"runs/{name}", cwd=folder) for name, command in commands.items()
     }
@@ -69,8 +69,60 @@ def jobs(folder: Path) -> Callable[[str], Finished]:
     return finished
 
 
+@pytest.fixture
+def study(
+    jobs: Callable[[str], Finished],
+    folder: Path,
+    spark: SparkSession,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Callable[..., str]:
+    """Run a study's job in this process, whose Spark is warm, and give what it says."""
+
+    def run(job: str, name: str, *arguments: object) -> str:
+        place = ["--run", folder / "runs" / name, "--store", folder / "store"]
+        monkeypatch.setattr(sys, "argv", [f"jobs/{job}.py", *map(str, [*arguments, *SMALL, "1", *place])])
+        importlib.import_module(f"jobs.{job}").main()
+        return capsys.readouterr().out
+
+    return run
+
+
 def metrics(folder: Path, run: str) -> dict:
     return json.loads((folder / "runs" / run / "metrics.json").read_text())
+
+
+def test_optimizers_are_compared_from_the_same_first_weights(study: Callable[..., str], folder: Path) -> None:
+    optimizers = ["--optimizers", "[{name: sgd, learning_rate: 0.01}, {name: adamw}]"]
+    said = study("compare_optimizers", "optimizers", "--data", folder / "data/two", *optimizers)
+    assert "training with adamw, learning rate 0.001" in said
+    rows = metrics(folder, "optimizers")["optimizers"]
+    assert [row["optimizer"] for row in rows] == ["sgd", "adamw"]
+    assert all(np.isfinite(list(row.values())[2]) for row in rows)
+    first = [pd.read_csv(folder / f"runs/optimizers/loss_curve_{row['optimizer']}.csv")["loss"].iloc[0] for row in rows]
+    assert first[0] == pytest.approx(first[1], rel=1e-4)  # before a step is taken they are one network
+    assert (folder / "runs/optimizers/figures/loss_curves.png").exists()
+    assert "smoothest" in (folder / "runs/optimizers/report.html").read_text()
+
+
+def test_a_learning_curve_has_a_point_a_size(study: Callable[..., str], folder: Path) -> None:
+    study("learning_curve", "curve", "--data", folder / "data/two", "--fractions", "[0.5, 1.0]")
+    points = metrics(folder, "curve")["points"]
+    assert [point["rows"] for point in points] == [72, 144]
+    assert all(point["low"] <= point["test"] <= point["high"] for point in points)
+    assert (folder / "runs/curve/figures/learning_curve.png").exists()
+
+
+def test_each_source_is_left_out_in_turn_and_no_test_picture_is_touched(
+    study: Callable[..., str], folder: Path
+) -> None:
+    said = study(
+        "cross_validate", "left_out", "--data", folder / "data", *BOTH, "--by", "source", "--training.balance", "true"
+    )
+    assert "leaving out one: 144 pictures to train on, 160 to judge on, 4 classes" in said
+    found = metrics(folder, "left_out")
+    assert set(found["left_out"]) == {"one", "two"}
+    assert found["mean_accuracy"] == pytest.approx(np.mean([fold["accuracy"] for fold in found["left_out"].values()]))
 
 
 def test_a_network_is_trained_on_several_sources_with_broken_files_among_them(
@@ -108,37 +160,8 @@ def test_a_forest_grows_on_principal_components(jobs: Callable[[str], Finished],
     assert (folder / "runs/forest/figures/pixel_importance.png").exists()
 
 
-def test_optimizers_are_compared_from_the_same_first_weights(jobs: Callable[[str], Finished], folder: Path) -> None:
-    assert "training with adamw, learning rate 0.001" in jobs("optimizers").stdout
-    rows = metrics(folder, "optimizers")["optimizers"]
-    assert [row["optimizer"] for row in rows] == ["sgd", "adamw"]
-    assert all(np.isfinite(list(row.values())[2]) for row in rows)
-    first = [pd.read_csv(folder / f"runs/optimizers/loss_curve_{row['optimizer']}.csv")["loss"].iloc[0] for row in rows]
-    assert first[0] == pytest.approx(first[1], rel=1e-4)  # before a step is taken they are one network
-    assert (folder / "runs/optimizers/figures/loss_curves.png").exists()
-    assert "smoothest" in (folder / "runs/optimizers/report.html").read_text()
-
-
-def test_a_learning_curve_has_a_point_a_size(jobs: Callable[[str], Finished], folder: Path) -> None:
-    jobs("curve")
-    points = metrics(folder, "curve")["points"]
-    assert [point["rows"] for point in points] == [72, 144]
-    assert all(point["low"] <= point["test"] <= point["high"] for point in points)
-    assert (folder / "runs/curve/figures/learning_curve.png").exists()
-
-
-def test_each_source_is_left_out_in_turn_and_no_test_picture_is_touched(
-    jobs: Callable[[str], Finished], folder: Path
-) -> None:
-    said = jobs("left_out").stdout
-    assert "leaving out one: 144 pictures to train on, 160 to judge on, 4 classes" in said
-    found = metrics(folder, "left_out")
-    assert set(found["left_out"]) == {"one", "two"}
-    assert found["mean_accuracy"] == pytest.approx(np.mean([fold["accuracy"] for fold in found["left_out"].values()]))
-
-
 def test_nothing_is_left_in_the_store(jobs: Callable[[str], Finished], folder: Path) -> None:
-    for name in ("photo", "forest", "optimizers", "curve", "left_out"):
+    for name in ("photo", "forest"):
         jobs(name)
     assert not (folder / "store").exists()
     assert sorted(path.name for path in (folder / "runs").iterdir()) == [

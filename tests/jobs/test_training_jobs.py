@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras
@@ -41,27 +42,38 @@ def data(sample: Path, folder: Path) -> Path:
     return folder / "data"
 
 
+@dataclass(frozen=True)
+class Jobs:
+    """All of them, two at a time: much of a job's time is one core's, at its start."""
+
+    cnn: Future[Finished]
+    forest: Future[Finished]
+    resumed: Future[str]
+    stopped: Future[int]
+
+
 @pytest.fixture(scope="module")
-def trained(folder: Path, data: Path) -> Iterator[tuple[Future[Finished], Future[Finished]]]:
-    """Both trainings, side by side: much of a job's time is one core's, at its start."""
+def jobs(folder: Path, data: Path) -> Iterator[Jobs]:
     epochs = ["--training.epochs", "9", "--training.batch_size", "30"]
     trees = ["--forest.trees", "10", "--forest.max-depth", "7"]
     common = ["--data", data, "--seed", "1"]
-    with ThreadPoolExecutor() as pool:
-        yield (
+    with ThreadPoolExecutor(2) as pool:
+        yield Jobs(
             pool.submit(submit, "jobs/train_cnn.py", *SAMPLE, *epochs, *common, "--run", "runs/cnn", cwd=folder),
             pool.submit(submit, "jobs/train_random_forest.py", *trees, *common, "--run", "runs/forest", cwd=folder),
+            pool.submit(stop_and_resume, folder / "resumed", data),
+            pool.submit(stop, folder / "stopped", data),
         )
 
 
 @pytest.fixture(scope="module")
-def cnn(trained: tuple[Future[Finished], Future[Finished]]) -> Finished:
-    return trained[0].result()
+def cnn(jobs: Jobs) -> Finished:
+    return jobs.cnn.result()
 
 
 @pytest.fixture(scope="module")
-def forest(trained: tuple[Future[Finished], Future[Finished]]) -> Finished:
-    return trained[1].result()
+def forest(jobs: Jobs) -> Finished:
+    return jobs.forest.result()
 
 
 SAMPLE = ["--config", ROOT / "conf/sample.yaml"]
@@ -211,36 +223,46 @@ def test_runs_are_compared_in_one_report(cnn: Finished, forest: Finished, folder
     assert "cnn is better than forest" in done.stdout
 
 
-def test_a_stopped_training_without_a_name_leaves_nothing(data: Path, tmp_path: Path) -> None:
-    with started(tmp_path, "--data", data) as process:
+def stop(folder: Path, data: Path) -> int:
+    """Stop a training that was given no name; its exit status."""
+    with started(folder, "--data", data) as process:
         os.killpg(process.pid, signal.SIGINT)  # what Ctrl-C sends
-        process.communicate(timeout=60)
-    assert process.returncode != 0
-    assert list(tmp_path.iterdir()) == []
+        process.communicate(timeout=120)
+    return process.returncode
 
 
-def test_a_named_one_goes_on_through_the_loss_of_a_process_and_of_the_driver(data: Path, tmp_path: Path) -> None:
+def test_a_stopped_training_without_a_name_leaves_nothing(jobs: Jobs, folder: Path) -> None:
+    assert jobs.stopped.result() != 0
+    assert list((folder / "stopped").iterdir()) == []
+
+
+def stop_and_resume(folder: Path, data: Path) -> str:
+    """Stop a training that was given a name, then go on with it and kill one of its processes; what the first one said."""
     options = ["--data", data, "--training.epochs", "20", "--run", "runs/x"]
-    with started(tmp_path, *options) as process:
+    with started(folder, *options) as process:
         process.terminate()
-        said, _ = process.communicate(timeout=60)
+        first, _ = process.communicate(timeout=120)
     assert process.returncode != 0
-    assert "error: interrupted, no run was written; " in said
-    assert not (tmp_path / "runs").exists()
-
-    with started(tmp_path, *options, "--resume") as process:
+    assert not (folder / "runs").exists()
+    with started(folder, *options, "--resume") as process:
         [rank, *_] = horovod_processes(process.pid)
         rank.kill()  # what the kernel does when memory runs out
-        said, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, said
-    assert pd.read_csv(tmp_path / "runs/x/history.csv")["epoch"].tolist() == list(range(1, 21))
-    found = metrics(tmp_path, "x")
+        second, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, second
+    return first
+
+
+def test_a_named_one_goes_on_through_the_loss_of_a_process_and_of_the_driver(jobs: Jobs, folder: Path) -> None:
+    assert "error: interrupted, no run was written; " in jobs.resumed.result()
+    folder = folder / "resumed"
+    assert pd.read_csv(folder / "runs/x/history.csv")["epoch"].tolist() == list(range(1, 21))
+    found = metrics(folder, "x")
     assert found["restarts"] == 2
     driver, process_lost = (loss["what"] for loss in found["losses"])
     assert driver == "the driver"
     assert process_lost.startswith("a process (exit status ")
     assert [loss["num_proc"] for loss in found["losses"]] == [2, 2]
-    assert not (tmp_path / "store").exists()
+    assert not (folder / "store").exists()
 
 
 def horovod_processes(driver: int) -> list[psutil.Process]:
@@ -255,6 +277,7 @@ def horovod_processes(driver: int) -> list[psutil.Process]:
 @contextmanager
 def started(folder: Path, *options: object) -> Iterator[subprocess.Popen[str]]:
     """A training of many epochs, the first of which has just finished."""
+    folder.mkdir(exist_ok=True)
     command = [ROOT / ".venv/bin/spark-submit", ROOT / "jobs/train_cnn.py", "--training.epochs", "500", *options]
     process = subprocess.Popen(
         [*map(str, command)],

@@ -178,18 +178,6 @@ def test_sources_are_brought_into_one_table_of_one_shape(
     assert {row["size"] for row in prepared.images.selectExpr("length(pixels) size").distinct().collect()} == {1600}
 
 
-def test_a_fraction_keeps_so_much_of_every_class_and_a_smaller_one_is_within(
-    spark: SparkSession, storage: Storage, folder: Path
-) -> None:
-    def kept(fraction: float) -> set[str]:
-        prepared = prepare(spark, storage, folder, fraction=fraction)
-        assert set(prepared.counts["train"].values()) == {round(18 * fraction)}
-        assert prepared.rows("validation") == 6
-        return {row["id"] for row in prepared.split("train").select("id").collect()}
-
-    assert kept(1 / 3) < kept(2 / 3)
-
-
 def test_normalisation_by_channel_is_measured_on_the_training_pictures_alone(
     spark: SparkSession, storage: Storage, folder: Path
 ) -> None:

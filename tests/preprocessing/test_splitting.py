@@ -3,8 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+from pyspark.sql import SparkSession
 
-from preprocessing.splitting import _assign
+from preprocessing.splitting import _assign, keep_fraction
 
 SHARES = {"train": 1.0, "validation": 0.2, "test": 0.1}
 
@@ -40,3 +41,17 @@ def test_the_order_of_the_rows_makes_no_difference() -> None:
     groups = pd.DataFrame({"source": "s", "group": list("abcdefgh"), "size": 5, "whole": True, "hash": range(8)})
     once, again = _assign(SHARES, groups), _assign(SHARES, groups.sample(frac=1, random_state=1))
     assert once.set_index("group")["assigned"].to_dict() == again.set_index("group")["assigned"].to_dict()
+
+
+def test_a_fraction_keeps_so_much_of_every_class_and_a_smaller_one_is_within(spark: SparkSession) -> None:
+    rows = [(f"{i}", "AB"[i % 2], "s", "train" if i % 10 else "test") for i in range(400)]
+    table = spark.createDataFrame(rows, "id string, label string, source string, split string")
+
+    def kept(fraction: float) -> set[str]:
+        found = keep_fraction(table, fraction, 0).toPandas()
+        counts = found.groupby(["label", "split"]).size()
+        assert counts["A"].to_dict() == {"test": 40, "train": round(160 * fraction)}
+        assert counts["B"].to_dict() == {"train": round(200 * fraction)}
+        return set(found["id"])
+
+    assert kept(1 / 3) < kept(2 / 3)
