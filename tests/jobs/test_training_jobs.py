@@ -237,7 +237,7 @@ def test_a_stopped_training_without_a_name_leaves_nothing(jobs: Jobs, folder: Pa
 
 
 def stop_and_resume(folder: Path, data: Path) -> str:
-    """Stop a training that was given a name, then go on with it and kill one of its processes; what the first one said."""
+    """Stop a training that was given a name, go on with it, kill one of its processes; what the first one said."""
     options = ["--data", data, "--training.epochs", "20", "--run", "runs/x"]
     with started(folder, *options) as process:
         process.terminate()
