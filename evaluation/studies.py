@@ -71,13 +71,14 @@ class Study:
             f"The smoothest curve is {smoothest['optimizer']}'s. The lowest test loss is {best['optimizer']}'s,"
             f" {best['test_loss']:.4f}; the order says something of these learning rates, on this network.",
             "A spike is a point a quarter or more above the smoothed curve; the largest rise is the smoothed curve's"
-            " above the lowest it had been before; roughness is the mean distance to it, as a share.",
+            " above the lowest it had been before; roughness is the mean distance to it, as a share. The losses of the"
+            " table are those of the epoch with the lowest validation loss.",
         ]
         table = pd.DataFrame(
             {
                 "optimizer": row["optimizer"],
                 "learning rate": f"{row['learning_rate']:g}",
-                "training loss, kept epoch": f"{row['train_loss']:.4f}",
+                "training loss": f"{row['train_loss']:.4f}",
                 "test loss": f"{row['test_loss']:.4f}",
                 "test accuracy": f"{row['test_accuracy']:.4f}",
                 "spikes": row["spikes"],
