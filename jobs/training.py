@@ -27,6 +27,12 @@ def check_network(experiment: NetworkExperiment) -> None:
         unfreeze(model, experiment.training.fine_tuning.layer)
 
 
+def rows_an_epoch(experiment: NetworkExperiment, prepared: PreparedImages) -> int:
+    """Training rows, or so many as there are once smaller sources are repeated."""
+    sources = [rows[TRAIN] for rows in prepared.sources.values() if rows[TRAIN]]
+    return max(sources) * len(sources) if experiment.training.balance else sum(sources)
+
+
 def network_training(
     spark: SparkSession, storage: Storage, experiment: NetworkExperiment, prepared: PreparedImages, folder: str
 ) -> NetworkTraining:

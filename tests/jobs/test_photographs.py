@@ -119,7 +119,7 @@ def test_each_source_is_left_out_in_turn_and_no_test_picture_is_touched(
     said = study(
         "cross_validate", "left_out", "--data", folder / "data", *BOTH, "--by", "source", "--training.balance", "true"
     )
-    assert "leaving out one: 144 pictures to train on, 160 to judge on, 4 classes" in said
+    assert "leaving out one: 144 pictures to train on, 160 to judge on, 4 classes, 2 epochs" in said
     found = metrics(folder, "left_out")
     assert set(found["left_out"]) == {"one", "two"}
     assert found["mean_accuracy"] == pytest.approx(np.mean([fold["accuracy"] for fold in found["left_out"].values()]))
