@@ -24,7 +24,11 @@ def cnn(*arguments: str) -> CnnExperiment:
     return parse_experiment(CnnExperiment, "", list(arguments))[0]
 
 
-KINDS = {"sign_mnist_forest": ForestExperiment, "sign_mnist_optimizers": OptimizersExperiment}
+KINDS = {
+    "asl_images_forest": ForestExperiment,
+    "sign_mnist_forest": ForestExperiment,
+    "sign_mnist_optimizers": OptimizersExperiment,
+}
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "conf").glob("*.yaml")), ids=lambda file: file.stem)
