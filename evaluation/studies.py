@@ -122,7 +122,7 @@ class Study:
             f" {last['test'] - before['test']:+.4f}. Where it still rises, more pictures help; where training and test"
             " stay apart while it does not, another network or other pictures do."
         ]
-        lead = f"{self.network} trained on more and more of {self.source}, in as many steps each time."
+        lead = f"{self.network} trained on more and more of {self.source}, in about as many steps each time."
         curve = pd.DataFrame(points)
         curve.to_csv(folder / "learning_curve.csv", index=False)
         save_figures({"learning_curve": learning_curve_figure(curve)}, folder / "figures", self.source)
@@ -135,17 +135,18 @@ class Study:
         mean = sum(test["accuracy"] for test in tests.values()) / len(tests)
         table = pd.DataFrame(
             {
-                f"{by} left out": name,
-                "accuracy": f"{test['accuracy']:.4f}",
-                "95 % interval": "{:.4f} to {:.4f}".format(*test["accuracy_interval"]),
-                "macro F1": f"{test['macro']['f1']:.4f}",
-                "loss": f"{test['loss']:.4f}",
+                f"{by} left out": training.name,
+                "epochs": training.about["epochs"],
+                "accuracy": f"{training.test['accuracy']:.4f}",
+                "95 % interval": "{:.4f} to {:.4f}".format(*training.test["accuracy_interval"]),
+                "macro F1": f"{training.test['macro']['f1']:.4f}",
+                "loss": f"{training.test['loss']:.4f}",
             }
-            for name, test in tests.items()
+            for training in trainings
         )
         notes = [
             f"The mean accuracy is {mean:.4f}. Only classes that the others have are judged on; no test set was"
-            " touched."
+            " touched. Each training has about as many steps as one on all pictures."
         ]
         lead = (
             f"{self.network} trained on the other {by}s of {self.source}, and judged on the training pictures of the"

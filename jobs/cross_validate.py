@@ -40,7 +40,9 @@ def main() -> None:
                     flush=True,
                 )
                 training = network_training(spark, storage, settings, fold, folder)
-                trainings.append(train_and_judge(training, name, folder, settings, fold))
+                trainings.append(
+                    train_and_judge(training, name, folder, settings, fold, epochs=settings.training.all_epochs)
+                )
         table = opened.study.write_left_out(opened.staged.local, experiment.by, trainings)
     say_study(opened.run, table)
 

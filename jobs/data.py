@@ -3,26 +3,37 @@
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from pyspark.sql import SparkSession
 
 from jobs.experiment import Experiment, ForestExperiment
 from preprocessing import synthetic
+from preprocessing.errors import InputError
 from preprocessing.prepare import PreparedImages, Sources, prepare_images
 from preprocessing.schema import TEST, TRAIN, VALIDATION
 from preprocessing.settings import Source
-from preprocessing.storage import Storage
+from preprocessing.storage import Storage, reason
 
 
 @contextmanager
 def open_sources(storage: Storage, experiment: Experiment, store: str) -> Iterator[Sources]:
     """What the job reads. The synthetic sample, and what is put down on the way, lie in ``store``, where every executor
-    sees them, for the time of the job."""
-    work = storage.absolute(f"{store}/work-{uuid.uuid4().hex}")
-    made = storage.missing_folders(work)
-    try:
+    sees them, for the time of the job.
+
+    Raises:
+        InputError: the store is needed, and cannot be written.
+    """
+    with ExitStack() as stack:
+        work = None
+        if is_synthetic(experiment) or experiment.split.by == "group":
+            work = storage.absolute(f"{store}/work-{uuid.uuid4().hex}")
+            stack.callback(storage.delete_made, work, storage.missing_folders(work))
+            try:
+                storage.make_folder(work)
+            except Exception as error:
+                raise InputError(f"--store {experiment.store}: cannot be written: {reason(error)}") from error
         yield Sources(
             _source_folders(storage, experiment, work),
             work,
@@ -34,11 +45,9 @@ def open_sources(storage: Storage, experiment: Experiment, store: str) -> Iterat
             experiment.seed,
             experiment.forest.pca if isinstance(experiment, ForestExperiment) else None,
         )
-    finally:
-        storage.delete_made(work, made)
 
 
-def _source_folders(storage: Storage, experiment: Experiment, work: str) -> dict[Source, str]:
+def _source_folders(storage: Storage, experiment: Experiment, work: str | None) -> dict[Source, str]:
     """Where each source lies, absolute."""
     data = experiment.data.rstrip("/") if experiment.data else None
     if experiment.sources:

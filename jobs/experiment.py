@@ -23,7 +23,7 @@ class Experiment:
         classes: names of classes beyond letters, digits, Del, Nothing and Space.
         run: the run directory to write; none: one under runs/ with a name made of the job and the time.
         overwrite: replace a run directory that is there, once the new one is whole.
-        store: where rows wait for Horovod's processes; every executor has to see it.
+        store: where rows wait for Horovod's processes, and groups of near-copies; every executor has to see it.
         seed: of the split, the first weights, the order of rows, the augmentation and the trees.
         max_rejected: the share of rows that may be set aside as unusable; more stop the job.
         fraction: the share of the training pictures that is used.

@@ -2,10 +2,11 @@
 
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+from py4j.protocol import Py4JError
 from pyspark.sql import DataFrame, SparkSession
 
 from evaluation.metrics import add_confusions, summarise
@@ -81,8 +82,9 @@ def part_of(opened: OpenStudy, storage: Storage, images: DataFrame) -> Iterator[
     try:
         yield prepared, folder
     finally:
-        prepared.images.unpersist()
         storage.delete(folder)
+        with suppress(Py4JError, OSError):  # after Ctrl-C its JVM has gone first
+            prepared.images.unpersist()
 
 
 def train_and_judge(

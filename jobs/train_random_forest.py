@@ -34,7 +34,8 @@ def main() -> None:
         staged_run(storage, run, experiment.overwrite) as staged,
         open_sources(storage, experiment, experiment.store) as sources,
     ):
-        check_hosts(spark, readable=list(sources.folders.values()), writable=[staged.uri])
+        work = [sources.work] if sources.work else []
+        check_hosts(spark, readable=list(sources.folders.values()), writable=[*work, staged.uri])
         with watch.stage("preprocessing"):
             prepared = read_images(spark, storage, sources, source_name(experiment))
             features = prepared.pipeline.transform(prepared.split(TRAIN)).select("id", "features", "label_index")

@@ -34,6 +34,7 @@ def train_forest(features: DataFrame, settings: Forest, seed: int) -> RandomFore
         # passes, and two tasks of 2 GB do not fit into an executor of 4 GB.
         maxMemoryInMB=640,
         cacheNodeIds=True,
+        checkpointInterval=-1,  # of the node ids: they are quickly found again
     )
     try:
         return classifier.fit(features)

@@ -134,12 +134,18 @@ class Training:
         return self.epochs + (self.fine_tuning.epochs if self.fine_tuning else 0)
 
     def times(self, factor: float) -> "Training":
-        """The same with so many times the epochs."""
-        tuning = self.fine_tuning
+        """The same with so many times the epochs, and of all that is counted in them."""
+
+        def scaled(epochs: int) -> int:
+            return max(1, round(epochs * factor))
+
+        tuning, stopping = self.fine_tuning, self.early_stopping
         return replace(
             self,
-            epochs=max(1, round(self.epochs * factor)),
-            fine_tuning=tuning and replace(tuning, epochs=max(1, round(tuning.epochs * factor))),
+            epochs=scaled(self.epochs),
+            patience=scaled(self.patience),
+            early_stopping=stopping and scaled(stopping),
+            fine_tuning=tuning and replace(tuning, epochs=scaled(tuning.epochs)),
         )
 
 

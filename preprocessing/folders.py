@@ -126,7 +126,11 @@ def _check_names(
     counts = (sum(row["count"] for row in rows), sum(row["bytes"] for row in rows), sum(row["large"] for row in rows))
     if "label" in (re.compile(source.pattern).groupindex if source.pattern else {}):
         return counts
-    empty = [path.removeprefix(f"{folder}/") for path in storage.empty_folders(folder)]
+    empty = [
+        path.removeprefix(f"{folder}/")
+        for path in storage.empty_folders(folder)
+        if class_name(path.rsplit("/", 1)[-1], classes) is not None
+    ]
     if empty:
         raise InputError(f"{folder}: the class folder {', '.join(sorted(empty)[:10])} is empty")
     return counts

@@ -127,7 +127,7 @@ class Sources:
     Args:
         folders: where each source lies, absolute.
         work: a folder for what is put down on the way, absolute; it stays as long as the images are used, and every
-            executor sees it.
+            executor sees it. None where nothing is: the split is by row.
         preprocessing: how pictures become rows.
         split: which of them train, choose and judge.
         classes: names of classes beyond those that are known.
@@ -138,7 +138,7 @@ class Sources:
     """
 
     folders: dict[Source, str]
-    work: str
+    work: str | None
     preprocessing: Preprocessing
     split: Split
     classes: list[str]
@@ -169,10 +169,10 @@ def prepare_images(spark: SparkSession, storage: Storage, sources: Sources) -> P
     rejected = rejected_rows(marked)
     check_sources(rejections, rejected, [source.title for source in sources.folders])
     check_share(rejections, rejected, sources.max_rejected)
-    spark.sparkContext.setCheckpointDir(sources.work)
     divided, near_copies = _divide(marked.where(F.col("reason").isNull()), sources)
     partitions = sum(rejections.usable.values()) * math.prod(shape) // PARTITION_BYTES
-    if partitions > int(spark.conf.get("spark.sql.shuffle.partitions", "200") or 200):
+    now = str(spark.conf.get("spark.sql.shuffle.partitions"))
+    if now.isdecimal() and partitions > int(now):  # "auto" on Databricks
         spark.conf.set("spark.sql.shuffle.partitions", str(partitions))
     images = _image_table(parsed, divided, shape).persist()
     counts, by_source = count_classes(images)
@@ -215,6 +215,7 @@ def _divide(usable: DataFrame, sources: Sources) -> tuple[DataFrame, dict[str, N
     near_copies = {}
     by_row = split_by_row(usable, sources.split, sources.seed)
     if sources.split.by == "group":
+        usable.sparkSession.sparkContext.setCheckpointDir(str(sources.work))
         divided = split_by_group(_with_groups(usable, sources), sources.split, sources.seed)
         near_copies["before"] = count_near_copies(by_row, sources.seed)
     else:

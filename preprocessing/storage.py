@@ -89,10 +89,21 @@ class Storage:
         found = []
         for name in self.folders(path):
             inner = f"{path}/{name}"
-            found += self.empty_folders(inner)
-            if all(child.startswith((".", "_")) for child in self.children(inner)):
+            system, java_path = self._open(inner)
+            # each name costs a call to the JVM: where there are only pictures, one of them is enough
+            if not self._has_children(inner):
                 found.append(inner)
+            elif system.getContentSummary(java_path).getDirectoryCount() > 1:
+                found += self.empty_folders(inner)
         return found
+
+    def _has_children(self, path: str) -> bool:
+        system, java_path = self._open(path)
+        children = system.listStatusIterator(java_path)
+        while children.hasNext():
+            if not str(children.next().getPath().getName()).startswith((".", "_")):
+                return True
+        return False
 
     def empty_files(self, path: str, filled: int) -> list[str]:
         """The files of no bytes in a folder and its folders, hidden ones aside; Spark does not list them.

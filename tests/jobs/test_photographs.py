@@ -164,6 +164,4 @@ def test_nothing_is_left_in_the_store(jobs: Callable[[str], Finished], folder: P
     for name in ("photo", "forest"):
         jobs(name)
     assert not (folder / "store").exists()
-    assert sorted(path.name for path in (folder / "runs").iterdir()) == [
-        "curve", "forest", "left_out", "optimizers", "photo",
-    ]  # fmt: skip
+    assert [path.name for path in (folder / "runs").iterdir() if path.name.startswith(".")] == []
