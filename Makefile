@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: setup train test lint data clean cluster cluster-train cluster-down test-cluster
+.PHONY: setup train test lint data clean cluster cluster-train cluster-down test-cluster test-data
 
 PYTHON := .venv/bin/python
 
@@ -59,6 +59,9 @@ cluster-train: cluster
 
 cluster-down:
 	$(COMPOSE) down --remove-orphans
+
+test-data: setup
+	.venv/bin/pytest tests/real_data $(ARGS)
 
 test-cluster: setup
 	.venv/bin/pytest tests/cluster $(ARGS)

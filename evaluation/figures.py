@@ -215,8 +215,8 @@ def learning_curve_figure(points: pd.DataFrame) -> Figure:
     return figure
 
 
-def accuracy_intervals(runs: dict[str, dict[str, float | list[float]]]) -> Figure:
-    """Each run's test accuracy with its interval; ``accuracy`` and ``accuracy_interval`` by name of the run."""
+def accuracy_intervals(runs: dict[str, dict[str, float | list[float]]], title: str) -> Figure:
+    """Each run's accuracy with its interval; ``accuracy`` and ``accuracy_interval`` by name of the run."""
     figure = _figure(0.55 * len(runs) + 1.2)
     with mpl.rc_context(_STYLE):
         axis = figure.subplots()
@@ -224,9 +224,7 @@ def accuracy_intervals(runs: dict[str, dict[str, float | list[float]]]) -> Figur
         low, high = test["accuracy_interval"]  # type: ignore[misc]
         axis.plot([low, high], [place, place], color=BLUE, lw=3, solid_capstyle="butt")
         axis.plot(test["accuracy"], place, "o", color="black", markersize=5)
-    axis.set(
-        yticks=range(len(runs)), yticklabels=list(runs), title="Test accuracy with 95 % interval", xlabel="accuracy"
-    )
+    axis.set(yticks=range(len(runs)), yticklabels=list(runs), title=title, xlabel="accuracy")
     axis.set_ylim(len(runs) - 0.5, -0.5)
     return figure
 

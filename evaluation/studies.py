@@ -152,7 +152,8 @@ class Study:
             f"{self.network} trained on the other {by}s of {self.source}, and judged on the training pictures of the"
             " one it has never seen."
         )
-        save_figures({"accuracy": accuracy_intervals(tests)}, folder / "figures", self.source)
+        title = "Accuracy on what was left out, with 95 % interval"
+        save_figures({"accuracy": accuracy_intervals(tests, title)}, folder / "figures", self.source)
         content = {"by": by, "mean_accuracy": mean, "left_out": tests}
         self._write(folder, f"One {by} left out in turn", lead, content, table, notes)
         return table

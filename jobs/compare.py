@@ -36,7 +36,9 @@ def main() -> None:
         ]
         comparison = compare(runs, disagreements)
         charts = {
-            "accuracy": accuracy_intervals({run.name: run.metrics["test"] for run in runs}),
+            "accuracy": accuracy_intervals(
+                {run.name: run.metrics["test"] for run in runs}, "Test accuracy with 95 % interval"
+            ),
             "classes": class_differences(recall_table(runs).head(10)),
         }
         save_figures(charts, staged.local / "figures", comparison["source"])

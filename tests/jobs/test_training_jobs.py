@@ -58,12 +58,11 @@ def jobs(folder: Path, data: Path) -> Iterator[Jobs]:
     trees = ["--forest.trees", "10", "--forest.max-depth", "7"]
     common = ["--data", data, "--seed", "1"]
     with ThreadPoolExecutor(2) as pool:
-        yield Jobs(
-            pool.submit(submit, "jobs/train_cnn.py", *SAMPLE, *epochs, *common, "--run", "runs/cnn", cwd=folder),
-            pool.submit(submit, "jobs/train_random_forest.py", *trees, *common, "--run", "runs/forest", cwd=folder),
-            pool.submit(stop_and_resume, folder / "resumed", data),
-            pool.submit(stop, folder / "stopped", data),
-        )
+        # the longest one first
+        resumed = pool.submit(stop_and_resume, folder / "resumed", data)
+        cnn = pool.submit(submit, "jobs/train_cnn.py", *SAMPLE, *epochs, *common, "--run", "runs/cnn", cwd=folder)
+        forest = pool.submit(submit, "jobs/train_random_forest.py", *trees, *common, "--run", "runs/forest", cwd=folder)
+        yield Jobs(cnn, forest, resumed, stopped=pool.submit(stop, folder / "stopped", data))
 
 
 @pytest.fixture(scope="module")
