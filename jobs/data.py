@@ -17,6 +17,18 @@ from preprocessing.settings import Source
 from preprocessing.storage import Storage, reason
 
 
+def make_store_folder(storage: Storage, experiment: Experiment, folder: str) -> None:
+    """Make an absolute folder of the store.
+
+    Raises:
+        InputError: the store cannot be written.
+    """
+    try:
+        storage.make_folder(folder)
+    except Exception as error:
+        raise InputError(f"--store {experiment.store}: cannot be written: {reason(error)}") from error
+
+
 @contextmanager
 def open_sources(storage: Storage, experiment: Experiment, store: str) -> Iterator[Sources]:
     """What the job reads. The synthetic sample, and what is put down on the way, lie in ``store``, where every executor
@@ -30,10 +42,7 @@ def open_sources(storage: Storage, experiment: Experiment, store: str) -> Iterat
         if is_synthetic(experiment) or experiment.split.by == "group":
             work = storage.absolute(f"{store}/work-{uuid.uuid4().hex}")
             stack.callback(storage.delete_made, work, storage.missing_folders(work))
-            try:
-                storage.make_folder(work)
-            except Exception as error:
-                raise InputError(f"--store {experiment.store}: cannot be written: {reason(error)}") from error
+            make_store_folder(storage, experiment, work)
         yield Sources(
             _source_folders(storage, experiment, work),
             work,

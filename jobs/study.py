@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from evaluation.metrics import add_confusions, summarise
 from evaluation.studies import Study, Training
-from jobs.data import is_synthetic, open_sources, read_images, source_name
+from jobs.data import is_synthetic, make_store_folder, open_sources, read_images, source_name
 from jobs.experiment import NetworkExperiment
 from jobs.run_directory import StagedRun, default_run, staged_run
 from jobs.training import check_network
@@ -68,7 +68,7 @@ def open_study(
 def _store_folder(storage: Storage, experiment: NetworkExperiment) -> Iterator[str]:
     folder = f"{storage.absolute(experiment.store)}/study-{uuid.uuid4().hex}"
     made = storage.missing_folders(folder)
-    storage.make_folder(folder)
+    make_store_folder(storage, experiment, folder)
     try:
         yield folder
     finally:

@@ -39,10 +39,9 @@ def network_training(
     """Write the rows for Horovod to ``folder``, absolute, and get the training ready."""
     features = prepared.pipeline.transform(prepared.images)
     sources = {name: rows[TRAIN] for name, rows in prepared.sources.items() if rows[TRAIN]}
-    rows = prepared.rows(TRAIN)
     if experiment.training.balance:
         features = balanced(features, sources)
-        rows = features.where(features["split"] == TRAIN).count()
+    rows = rows_an_epoch(experiment, prepared)
     sizes = {TRAIN: rows * math.prod(prepared.shape), VALIDATION: prepared.rows(VALIDATION) * math.prod(prepared.shape)}
     return NetworkTraining(
         spark,

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import yaml
 
+from jobs.data import make_store_folder
 from jobs.experiment import CnnExperiment
 from jobs.run_directory import delete_staged
 from models.checkpoints import Checkpoints
 from preprocessing.errors import InputError
 from preprocessing.prepare import PreparedImages
-from preprocessing.storage import Storage, reason
+from preprocessing.storage import Storage
 
 # Of a call, not of what is trained: another number of processes may go on.
 OF_THE_CALL = ("num_proc", "max_restarts", "overwrite", "resume", "store", "run", "data")
@@ -90,10 +91,7 @@ def unfinished_run(storage: Storage, experiment: CnnExperiment, run: str, text: 
     elif experiment.resume:
         print(f"{run}: nothing to resume, this is the beginning", flush=True)
     made = storage.missing_folders(folder)
-    try:
-        storage.make_folder(folder)
-    except Exception as error:
-        raise InputError(f"--store {experiment.store}: cannot be written: {reason(error)}") from error
+    make_store_folder(storage, experiment, folder)
     try:
         yield unfinished
     except BaseException as error:
