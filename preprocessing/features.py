@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from pyspark import keyword_only
 from pyspark.ml import Pipeline, PipelineModel, Transformer
-from pyspark.ml.feature import PCA, OneHotEncoder, PCAModel, StringIndexer, VectorAssembler
+from pyspark.ml.feature import OneHotEncoder, PCAModel, StringIndexer, VectorAssembler
 from pyspark.ml.functions import array_to_vector
 from pyspark.ml.param import Param, Params, TypeConverters
 from pyspark.ml.param.shared import HasInputCol, HasOutputCol
@@ -17,8 +17,9 @@ from pyspark.sql import functions as F
 
 from preprocessing.errors import InputError
 from preprocessing.normalisation import Normalisation
+from preprocessing.principal_components import fit_principal_components
 
-# Spark's PCA holds the covariance of all features on the driver: of 4,096 they are 134 MB.
+# The covariance of all features is held on the driver: of 4,096 they are 134 MB.
 MAX_PCA_FEATURES = 4096
 
 
@@ -80,25 +81,27 @@ def fit_pipeline(
     Raises:
         InputError: there are fewer features than components, or too many to reduce.
     """
-    assembled, features = "features", math.prod(shape)
+    features = math.prod(shape)
+    if components is not None and not components <= features <= MAX_PCA_FEATURES:
+        raise InputError(
+            f"forest.pca {components}: pictures of {features:,} values cannot be reduced to {components:,};"
+            f" {MAX_PCA_FEATURES:,} values at most are reduced: lower --preprocessing.size"
+        )
+    scaler = PixelScaler(
+        inputCol="pixels",
+        outputCol="scaled",
+        scale=list(normalisation.scale),
+        offset=list(normalisation.offset),
+        size=features,
+    )
+    assembler = VectorAssembler(inputCols=["scaled"], outputCol="features" if components is None else "assembled")
     reduction: list[Any] = []
     if components is not None:
-        assembled = "assembled"
-        reduction = [PCA(k=int(components), inputCol="assembled", outputCol="features")]
-        if not components <= features <= MAX_PCA_FEATURES:
-            raise InputError(
-                f"forest.pca {components}: pictures of {features:,} values cannot be reduced to {components:,};"
-                f" Spark's PCA takes {MAX_PCA_FEATURES:,} at most: lower --preprocessing.size"
-            )
+        assembled = assembler.transform(scaler.transform(images))
+        reduction = [fit_principal_components(assembled, "assembled", int(components))]
     stages: list[Any] = [
-        PixelScaler(
-            inputCol="pixels",
-            outputCol="scaled",
-            scale=list(normalisation.scale),
-            offset=list(normalisation.offset),
-            size=features,
-        ),
-        VectorAssembler(inputCols=["scaled"], outputCol=assembled),
+        scaler,
+        assembler,
         *reduction,
         StringIndexer(inputCol="label", outputCol="label_index", stringOrderType="alphabetAsc"),
         OneHotEncoder(inputCols=["label_index"], outputCols=["label_onehot"], dropLast=False),
