@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: setup train test lint data clean cluster cluster-train cluster-down test-cluster test-data
+.PHONY: setup train test lint bench data clean cluster cluster-train cluster-down test-cluster test-data
 
 PYTHON := .venv/bin/python
 
@@ -33,6 +33,10 @@ lint: setup
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 
+# ONLY=training,forest for parts of it; DATA and OUTPUT
+bench: setup
+	.venv/bin/spark-submit benchmarks/run.py $(if $(ONLY),--only $(ONLY)) $(if $(DATA),--data $(DATA)) $(if $(OUTPUT),--output $(OUTPUT))
+
 data: setup
 	$(PYTHON) jobs/download_data.py
 
@@ -60,7 +64,11 @@ cluster-train: cluster
 cluster-down:
 	$(COMPOSE) down --remove-orphans
 
-test-data: setup
+test-# ONLY=training,forest for parts of it; DATA and OUTPUT
+bench: setup
+	.venv/bin/spark-submit benchmarks/run.py $(if $(ONLY),--only $(ONLY)) $(if $(DATA),--data $(DATA)) $(if $(OUTPUT),--output $(OUTPUT))
+
+data: setup
 	.venv/bin/pytest tests/real_data $(ARGS)
 
 test-cluster: setup

@@ -3,7 +3,7 @@
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from pyspark.sql import SparkSession
@@ -11,7 +11,8 @@ from pyspark.sql import SparkSession
 from jobs.experiment import Experiment, ForestExperiment
 from preprocessing import synthetic
 from preprocessing.errors import InputError
-from preprocessing.prepare import PreparedImages, Sources, prepare_images
+from preprocessing.features_store import stored_images
+from preprocessing.prepare import PreparedImages, Sources
 from preprocessing.schema import TEST, TRAIN, VALIDATION
 from preprocessing.settings import Source
 from preprocessing.storage import Storage, reason
@@ -35,14 +36,12 @@ def open_sources(storage: Storage, experiment: Experiment, store: str) -> Iterat
     sees them, for the time of the job.
 
     Raises:
-        InputError: the store is needed, and cannot be written.
+        InputError: the store cannot be written.
     """
-    with ExitStack() as stack:
-        work = None
-        if is_synthetic(experiment) or experiment.split.by == "group":
-            work = storage.absolute(f"{store}/work-{uuid.uuid4().hex}")
-            stack.callback(storage.delete_made, work, storage.missing_folders(work))
-            make_store_folder(storage, experiment, work)
+    work = storage.absolute(f"{store}/work-{uuid.uuid4().hex}")
+    missing = storage.missing_folders(work)
+    try:
+        make_store_folder(storage, experiment, work)
         yield Sources(
             _source_folders(storage, experiment, work),
             work,
@@ -54,9 +53,11 @@ def open_sources(storage: Storage, experiment: Experiment, store: str) -> Iterat
             experiment.seed,
             experiment.forest.pca if isinstance(experiment, ForestExperiment) else None,
         )
+    finally:
+        storage.delete_made(work, missing)
 
 
-def _source_folders(storage: Storage, experiment: Experiment, work: str | None) -> dict[Source, str]:
+def _source_folders(storage: Storage, experiment: Experiment, work: str) -> dict[Source, str]:
     """Where each source lies, absolute."""
     data = experiment.data.rstrip("/") if experiment.data else None
     if experiment.sources:
@@ -84,10 +85,11 @@ def source_name(experiment: Experiment) -> str:
     return experiment.data or synthetic.SOURCE
 
 
-def read_images(spark: SparkSession, storage: Storage, sources: Sources, name: str) -> PreparedImages:
-    """Read, cleanse and split, and say what came of it; ``name`` is what to call the data."""
-    print(f"reading {name}", flush=True)
-    prepared = prepare_images(spark, storage, sources)
+def read_images(spark: SparkSession, storage: Storage, sources: Sources, experiment: Experiment) -> PreparedImages:
+    """Read, cleanse and split, or find it done in the store, and say what came of it."""
+    print(f"reading {source_name(experiment)}", flush=True)
+    store = None if is_synthetic(experiment) else storage.absolute(experiment.store)
+    prepared = stored_images(spark, storage, sources, store)
     rows = ", ".join(f"{prepared.rows(split):,} {split}" for split in (TRAIN, VALIDATION, TEST))
     print(f"rows: {rows}, {prepared.rejections.rejected:,} set aside; {len(prepared.classes)} classes", flush=True)
     for split, found in prepared.near_copies["now"].items():

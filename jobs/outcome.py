@@ -30,10 +30,11 @@ from models.calibration import calibration_error, mean_loss
 from models.prediction import count_confusions, mistakes_of_pairs, striking_predictions
 from preprocessing.prepare import PreparedImages, to_array
 from preprocessing.schema import TEST, TRAIN, VALIDATION
+from preprocessing.storage import Storage
 
 VERSIONS = ("pyspark", "horovod", "tensorflow-cpu", "tensorflow", "keras", "petastorm", "pyarrow", "numpy", "pandas")
 # Of fixed size, however many rows there are.
-SAMPLES_A_CLASS, SHOWN_PAIRS, MISTAKES_A_PAIR, SHOWN_PREDICTIONS = 6, 8, 3, 48
+SHOWN_PAIRS, MISTAKES_A_PAIR, SHOWN_PREDICTIONS = 8, 3, 48
 
 
 class Stopwatch:
@@ -82,6 +83,7 @@ class TrainedModel:
 
 
 def write_outcome(
+    storage: Storage,
     staged: StagedRun,
     run: str,
     source: str,
@@ -95,6 +97,7 @@ def write_outcome(
     """Predict the test rows and write all that follows from it.
 
     Args:
+        storage: the session's file systems.
         staged: where it is written.
         run: the run directory as the user calls it.
         source: the data, as figures and report call it.
@@ -125,8 +128,8 @@ def write_outcome(
         pairs = confused_pairs(confusion, prepared.classes)
         charts = _charts(prepared, model, predictions, confusion, pairs)
         figures.save_figures(charts, staged.local / "figures", source)
-        prepared.rejected.coalesce(1).write.csv(f"{staged.uri}/rejected", header=True)
-        prepared.pipeline.write().save(f"{staged.uri}/pipeline")
+        for name in ("pipeline", "rejected"):
+            storage.copy(f"{prepared.folder}/{name}", f"{staged.uri}/{name}")
     finished = Run(run, _about(model), _metrics(prepared, model, confusion, test, source, synthetic, watch))
     write_json(staged.local / RUN_FILE, finished.about)
     write_json(staged.local / METRICS_FILE, finished.metrics)
@@ -192,7 +195,7 @@ def _metrics(
         "test": test
         | {
             "images_per_second": rows[TEST] / watch.seconds["prediction"],
-            "fingerprint": prepared.test_fingerprint(),
+            "fingerprint": prepared.counted.test_fingerprint,
             "confusion": confusion.tolist(),
         },
     }
@@ -211,7 +214,7 @@ def _about(model: TrainedModel) -> dict[str, Any]:
 def _charts(
     prepared: PreparedImages, model: TrainedModel, predictions: DataFrame, confusion: np.ndarray, pairs: pd.DataFrame
 ) -> dict[str, Any]:
-    samples = prepared.samples(SAMPLES_A_CLASS)
+    samples = prepared.samples()
     shown = pairs.head(SHOWN_PAIRS)
     test = prepared.split(TEST)
     pictures = _pictures(striking_predictions(predictions, test, SHOWN_PREDICTIONS), prepared.shape)

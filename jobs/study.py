@@ -59,7 +59,7 @@ def open_study(
     ):
         check_hosts(spark, readable=list(sources.folders.values()), writable=[folder, staged.uri])
         (staged.local / "experiment.yaml").write_text(text)
-        prepared = read_images(spark, storage, sources, source_name(experiment))
+        prepared = read_images(spark, storage, sources, experiment)
         study = Study(experiment.network.name, source_name(experiment), is_synthetic(experiment))
         yield OpenStudy(run, staged, folder, prepared, study)
 
@@ -84,7 +84,7 @@ def part_of(opened: OpenStudy, storage: Storage, images: DataFrame) -> Iterator[
     finally:
         storage.delete(folder)
         with suppress(Py4JError, OSError):  # after Ctrl-C its JVM has gone first
-            prepared.images.unpersist()
+            prepared.release()
 
 
 def train_and_judge(

@@ -42,7 +42,7 @@ def main() -> None:
     ):
         check_hosts(spark, readable=list(sources.folders.values()), writable=[unfinished.folder, staged.uri])
         with watch.stage("preprocessing"):
-            prepared = read_images(spark, storage, sources, source_name(experiment))
+            prepared = read_images(spark, storage, sources, experiment)
             unfinished.check_rows(prepared)
         with watch.stage("training"):
             training = network_training(spark, storage, experiment, prepared, unfinished.folder)
@@ -68,7 +68,16 @@ def main() -> None:
         )
         predictions = predict_with_network(prepared.split(TEST), trained.model, prepared.classes)
         finished = write_outcome(
-            staged, run, source_name(experiment), is_synthetic(experiment), text, prepared, model, predictions, watch
+            storage,
+            staged,
+            run,
+            source_name(experiment),
+            is_synthetic(experiment),
+            text,
+            prepared,
+            model,
+            predictions,
+            watch,
         )
     say_outcome(finished)
 

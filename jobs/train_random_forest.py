@@ -34,10 +34,9 @@ def main() -> None:
         staged_run(storage, run, experiment.overwrite) as staged,
         open_sources(storage, experiment, experiment.store) as sources,
     ):
-        work = [sources.work] if sources.work else []
-        check_hosts(spark, readable=list(sources.folders.values()), writable=[*work, staged.uri])
+        check_hosts(spark, readable=list(sources.folders.values()), writable=[sources.work, staged.uri])
         with watch.stage("preprocessing"):
-            prepared = read_images(spark, storage, sources, source_name(experiment))
+            prepared = read_images(spark, storage, sources, experiment)
             features = prepared.pipeline.transform(prepared.split(TRAIN)).select("id", "features", "label_index")
         print(f"growing {experiment.forest.trees} trees, {experiment.forest.max_depth} deep at most", flush=True)
         with watch.stage("training"):
@@ -57,7 +56,16 @@ def main() -> None:
         )
         predictions = predict_with_forest(prepared.split(TEST), prepared.pipeline, forest, prepared.classes)
         finished = write_outcome(
-            staged, run, source_name(experiment), is_synthetic(experiment), text, prepared, model, predictions, watch
+            storage,
+            staged,
+            run,
+            source_name(experiment),
+            is_synthetic(experiment),
+            text,
+            prepared,
+            model,
+            predictions,
+            watch,
         )
     say_outcome(finished)
 

@@ -1,14 +1,12 @@
 """A network's training, as its experiment has it."""
 
-import math
-
 from pyspark.sql import SparkSession
 
 from jobs.experiment import NetworkExperiment
 from models.checkpoints import Checkpoints
 from models.cnn import NetworkTraining
 from models.networks import build_network, unfreeze
-from models.store import balanced, training_store
+from models.store import balanced, can_share, training_store, write_rows
 from preprocessing.normalisation import by_range
 from preprocessing.prepare import PreparedImages
 from preprocessing.schema import TRAIN, VALIDATION
@@ -36,16 +34,11 @@ def rows_an_epoch(experiment: NetworkExperiment, prepared: PreparedImages) -> in
 def network_training(
     spark: SparkSession, storage: Storage, experiment: NetworkExperiment, prepared: PreparedImages, folder: str
 ) -> NetworkTraining:
-    """Write the rows for Horovod to ``folder``, absolute, and get the training ready."""
-    features = prepared.pipeline.transform(prepared.images)
-    sources = {name: rows[TRAIN] for name, rows in prepared.sources.items() if rows[TRAIN]}
-    if experiment.training.balance:
-        features = balanced(features, sources)
+    """Get the training ready, in ``folder``, absolute; rows are written there where the prepared ones do not serve."""
     rows = rows_an_epoch(experiment, prepared)
-    sizes = {TRAIN: rows * math.prod(prepared.shape), VALIDATION: prepared.rows(VALIDATION) * math.prod(prepared.shape)}
     return NetworkTraining(
         spark,
-        training_store(features, storage, folder, experiment.num_proc, sizes),
+        training_store(folder, _rows(storage, experiment, prepared, folder, rows)),
         Checkpoints(f"{folder}/checkpoints"),
         experiment.network,
         experiment.training,
@@ -55,3 +48,18 @@ def network_training(
         rows,
         experiment.seed,
     )
+
+
+def _rows(
+    storage: Storage, experiment: NetworkExperiment, prepared: PreparedImages, folder: str, rows: int
+) -> dict[str, str]:
+    """Where the rows of each split lie."""
+    if prepared.folder and not experiment.training.balance:
+        paths = {split: f"{prepared.folder}/{split}" for split in (TRAIN, VALIDATION)}
+        if all(can_share(storage, path, experiment.num_proc) for path in paths.values()):
+            return paths
+    features = prepared.pipeline.transform(prepared.images)
+    if experiment.training.balance:
+        features = balanced(features, {name: found[TRAIN] for name, found in prepared.sources.items() if found[TRAIN]})
+    sizes = {TRAIN: rows * prepared.picture_bytes, VALIDATION: prepared.rows(VALIDATION) * prepared.picture_bytes}
+    return write_rows(features, storage, folder, experiment.num_proc, sizes)

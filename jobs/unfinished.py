@@ -46,7 +46,7 @@ class UnfinishedRun:
         Raises:
             InputError: these are others.
         """
-        state, rows = f"{self.folder}/training.json", prepared.fingerprint()
+        state, rows = f"{self.folder}/training.json", prepared.counted.fingerprint
         with tempfile.TemporaryDirectory() as local:
             file = Path(local) / "training.json"
             if not self.storage.exists(state):

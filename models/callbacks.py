@@ -93,7 +93,8 @@ class EpochEnd(Callback):
     """What follows an epoch: its seconds and speed join the history; rank 0 keeps a checkpoint, then tells the driver.
 
     ``images_per_second`` counts the training pictures of all ranks over the time of the training steps alone,
-    ``learning_rate`` is that of the last step, ``curve`` the loss on the way, rank 0's, in 50 points at most.
+    ``learning_rate`` is that of the last step, ``curve`` the loss on the way, rank 0's, in 50 points at most, ``steps``
+    when the first and the last step ended, in seconds since 1970.
 
     Args:
         settings: say when the training ends.
@@ -136,8 +137,11 @@ class EpochEnd(Callback):
         self.begin = time.perf_counter()
         self.trained: float | None = None
         self.totals = [0.0]
+        self.first_step: float | None = None
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.last_step = time.time()
+        self.first_step = self.first_step or self.last_step
         # Keras tells the mean since the epoch began
         self.totals.append(logs["loss"] * (batch + 1))
 
@@ -153,7 +157,7 @@ class EpochEnd(Callback):
         logs["seconds"] = now - self.begin
         logs["images_per_second"] = self.rows / ((self.trained or now) - self.begin)
         row: dict[str, Any] = {"epoch": number} | {name: float(value) for name, value in logs.items()}
-        self.history.append(row | {"curve": _means(self.totals)})
+        self.history.append(row | {"curve": _means(self.totals), "steps": [self.first_step, self.last_step]})
         self.model.stop_training = has_finished(self.history, self.settings)
         if self.teller is None:
             return

@@ -62,6 +62,7 @@ class TrainedNetwork:
         best_epoch: the epoch of the lowest validation loss.
         losses: of processes, hosts or the driver, one entry each: ``what``, ``time``, ``after_epoch`` (the last one
             finished), ``seconds`` from its end to the first step after the loss, ``num_proc`` from then on.
+        steps: when the first and the last step ended, in seconds since 1970.
     """
 
     model: keras.Model
@@ -69,6 +70,7 @@ class TrainedNetwork:
     loss_curve: pd.DataFrame
     best_epoch: int
     losses: list[Loss]
+    steps: tuple[float, float]
 
     def summary(self, settings: Training) -> dict[str, Any]:
         """The figures of the training for ``metrics.json``: those of the kept epoch, and the speed over all."""
@@ -78,6 +80,8 @@ class TrainedNetwork:
             "images_per_second": len(self.history) / (1 / self.history["images_per_second"]).sum(),
             "epochs": len(self.history),
             "best_epoch": self.best_epoch,
+            "first_step": self.steps[0],
+            "last_step": self.steps[1],
             "augmented": settings.augmentation != Augmentation(),
             **kept.to_dict(),
         }
@@ -238,13 +242,14 @@ class NetworkTraining:
         # anew from the weights: without the optimizer's state, three times as large, and without Horovod's part in it
         model = self._model(self.checkpoints.read(last.best_epoch).weights)
         history = pd.DataFrame(last.history)
-        curves = history.pop("curve")
+        curves, steps = history.pop("curve"), history.pop("steps")
         points = [
             (epoch - 1 + (place + 1) / len(curve), loss)
             for epoch, curve in zip(history["epoch"], curves, strict=True)
             for place, loss in enumerate(curve)
         ]
-        return TrainedNetwork(model, history, pd.DataFrame(points, columns=["epoch", "loss"]), last.best_epoch, losses)
+        curve = pd.DataFrame(points, columns=["epoch", "loss"])
+        return TrainedNetwork(model, history, curve, last.best_epoch, losses, (steps.iloc[0][0], steps.iloc[-1][1]))
 
 
 def train(training: NetworkTraining, num_proc: int, max_restarts: int) -> TrainedNetwork:
@@ -270,7 +275,8 @@ def train(training: NetworkTraining, num_proc: int, max_restarts: int) -> Traine
     )
     losses = trained.losses + [loss | {"after_epoch": loss["after_epoch"] + before} for loss in tuned.losses]
     best = int(history["val_loss"].argmin()) + 1
-    return TrainedNetwork(tuned.model if best > before else trained.model, history, curve, best, losses)
+    model, steps = tuned.model if best > before else trained.model, (trained.steps[0], tuned.steps[1])
+    return TrainedNetwork(model, history, curve, best, losses, steps)
 
 
 class _ProcessLostError(Exception):

@@ -7,6 +7,7 @@ from horovod.spark.common.store import FilesystemStore, HDFSStore, Store
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from preprocessing.features_store import PIECE_BYTES, write_pieces
 from preprocessing.schema import TRAIN, VALIDATION
 from preprocessing.storage import Storage
 
@@ -20,6 +21,10 @@ class _StoreOfOurs:
         # the legacy dataset, which Horovod 0.28 and Petastorm 0.13 understand: pyarrow 14 opens another kind by
         # default, and KerasEstimator dies of it (horovod issue 3829)
         return pq.ParquetDataset(self.get_localized_path(path), filesystem=self.fs, use_legacy_dataset=True)  # type: ignore[attr-defined]
+
+    def get_data_metadata_path(self, path: str) -> str:
+        # beside the training, and not beside rows that other jobs read, too
+        return f"{self.prefix_path}/{path.rsplit('/', 1)[-1]}_metadata.pkl"  # type: ignore[attr-defined]
 
     def get_checkpoint_filename(self) -> str:
         # HDF5: without the ending Keras writes a SavedModel, which takes seconds an epoch
@@ -36,13 +41,22 @@ class HadoopStore(_StoreOfOurs, HDFSStore):  # type: ignore[misc]
 
 # A process reads whole pieces. So many for each process: fewer processes, after a loss, have equal shares too.
 PIECES_A_PROCESS = 6
-# A piece is one row group, which a process holds at a time: files of so many bytes, and groups that none outgrows.
-PIECE_BYTES, ROW_GROUP_BYTES = 8 * 1024 * 1024, 128 * 1024 * 1024
 
 
-def training_store(
-    features: DataFrame, storage: Storage, folder: str, num_proc: int, sizes: dict[str, int] | None = None
-) -> Store:
+def training_store(folder: str, paths: dict[str, str]) -> Store:
+    """The store of a training.
+
+    Args:
+        folder: for what Horovod keeps, absolute; every executor has to see it.
+        paths: of the training and the validation rows, see :func:`write_rows`.
+    """
+    kind = HadoopStore if HDFSStore.matches(folder) else SharedFolderStore
+    return kind(folder, train_path=paths[TRAIN], val_path=paths[VALIDATION], save_runs=False)
+
+
+def write_rows(
+    features: DataFrame, storage: Storage, folder: str, num_proc: int, sizes: dict[str, int]
+) -> dict[str, str]:
     """Write the rows that Horovod trains on, if they are not there already.
 
     A row is its pixels, a byte each, and its label: 784 + 4 bytes for a 28x28 grey picture, where the assembled vector
@@ -51,23 +65,28 @@ def training_store(
     Args:
         features: the columns ``pixels``, ``label_index`` and ``split``.
         storage: the session's file systems.
-        folder: where the store lies, absolute; every executor has to see it.
+        folder: where the rows lie, absolute; every executor has to see it.
         num_proc: Horovod processes.
-        sizes: bytes of each split's pixels, where there are many.
+        sizes: bytes of each split's pixels.
+
+    Returns:
+        The path of each split's rows.
     """
     paths = {split: f"{folder}/{split}" for split in (TRAIN, VALIDATION)}
     for split, target in paths.items():
-        if storage.exists(f"{target}/_SUCCESS"):
-            pieces = sum(name.startswith("part-") for name in storage.children(target))
-            if pieces >= 2 * num_proc:
-                continue
+        if storage.exists(f"{target}/_SUCCESS") and can_share(storage, target, num_proc):
+            continue
         rows = features.where(F.col("split") == split).select(PIXELS, F.col(LABEL).cast("int").alias(LABEL))
         # as many for each process
-        pieces = num_proc * max(PIECES_A_PROCESS, math.ceil((sizes or {}).get(split, 0) / PIECE_BYTES / num_proc))
-        writer = rows.repartition(pieces).write.mode("overwrite")
-        writer.option("parquet.block.size", ROW_GROUP_BYTES).parquet(target)
-    kind = HadoopStore if HDFSStore.matches(folder) else SharedFolderStore
-    return kind(folder, train_path=paths[TRAIN], val_path=paths[VALIDATION], save_runs=False)
+        pieces = num_proc * max(PIECES_A_PROCESS, math.ceil(sizes[split] / PIECE_BYTES / num_proc))
+        write_pieces(rows, target, pieces)
+    return paths
+
+
+def can_share(storage: Storage, path: str, num_proc: int) -> bool:
+    """Whether there are pieces enough for so many processes, in shares that differ by a piece in six at most."""
+    pieces = sum(name.startswith("part-") for name in storage.children(path))
+    return pieces % num_proc == 0 or pieces >= PIECES_A_PROCESS * num_proc
 
 
 def balanced(features: DataFrame, sources: dict[str, int]) -> DataFrame:

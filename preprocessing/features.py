@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from pyspark import keyword_only
 from pyspark.ml import Pipeline, PipelineModel, Transformer
-from pyspark.ml.feature import OneHotEncoder, PCAModel, StringIndexer, VectorAssembler
+from pyspark.ml.feature import OneHotEncoder, PCAModel, StringIndexerModel, VectorAssembler
 from pyspark.ml.functions import array_to_vector
 from pyspark.ml.param import Param, Params, TypeConverters
 from pyspark.ml.param.shared import HasInputCol, HasOutputCol
@@ -64,9 +64,13 @@ class PixelScaler(  # type: ignore[misc]  # pyspark's own classes are mixed like
 
 
 def fit_pipeline(
-    images: DataFrame, normalisation: Normalisation, shape: tuple[int, int, int], components: int | None = None
+    images: DataFrame,
+    classes: list[str],
+    normalisation: Normalisation,
+    shape: tuple[int, int, int],
+    components: int | None = None,
 ) -> PipelineModel:
-    """Fit the pipeline on training rows.
+    """Fit the pipeline on training rows, whose classes are known.
 
     It adds ``scaled`` and ``features`` (dense vectors, one double a pixel and channel; with PCA ``features`` are the
     components, and ``assembled`` is what they are made of), ``label_index`` (double, the class's place in alphabetical
@@ -74,6 +78,7 @@ def fit_pipeline(
 
     Args:
         images: an image table.
+        classes: its labels, in alphabetical order.
         normalisation: of the pixels.
         shape: ``(height, width, channels)`` of every picture.
         components: how many principal components the features are reduced to; none: all pixels.
@@ -103,15 +108,10 @@ def fit_pipeline(
         scaler,
         assembler,
         *reduction,
-        StringIndexer(inputCol="label", outputCol="label_index", stringOrderType="alphabetAsc"),
+        StringIndexerModel.from_labels(classes, inputCol="label", outputCol="label_index"),
         OneHotEncoder(inputCols=["label_index"], outputCols=["label_onehot"], dropLast=False),
     ]
     return Pipeline(stages=stages).fit(images)
-
-
-def class_names(pipeline: PipelineModel) -> list[str]:
-    """The classes in the order of ``label_index``."""
-    return next(list(stage.labels) for stage in pipeline.stages if hasattr(stage, "labels"))
 
 
 def fitted_pca(pipeline: PipelineModel) -> PCAModel | None:

@@ -1,7 +1,6 @@
 """Lines of Sign-MNIST's CSV to labels and pixels, each refused line with its reason."""
 
 import csv
-import io
 import re
 from dataclasses import dataclass
 
@@ -31,45 +30,12 @@ class ParsedLine:
     detail: str | None = None
 
 
-def parse_lines(lines: list[str]) -> list[ParsedLine]:
-    """Parse data lines, without the header.
-
-    A batch without a fault is read by Arrow at once; one with a fault is read again line by line, to say which.
+def parse_line(line: str) -> ParsedLine:
+    """Parse one data line.
 
     Args:
-        lines: ``label,pixel1,...,pixel784``, the label 0..25 for A..Z, each pixel an integer 0..255.
-
-    Returns:
-        One :class:`ParsedLine` for each line, in order.
+        line: ``label,pixel1,...,pixel784``, the label 0..25 for A..Z, each pixel an integer 0..255.
     """
-    return _parse_batch(lines) or [_parse_line(line) for line in lines]
-
-
-def _parse_batch(lines: list[str]) -> list[ParsedLine] | None:
-    data = "\n".join(lines).encode("utf-8", "surrogatepass")
-    # Arrow takes hexadecimal and signed numbers too; what is not digits and commas is left to the line by line reading.
-    if not lines or not _PLAIN[np.frombuffer(data, dtype=np.uint8)].all():
-        return None
-    names = [str(i) for i in range(PIXELS + 1)]
-    try:
-        table = pa_csv.read_csv(
-            io.BytesIO(data),
-            read_options=pa_csv.ReadOptions(column_names=names, use_threads=False),
-            parse_options=pa_csv.ParseOptions(ignore_empty_lines=False),
-            convert_options=pa_csv.ConvertOptions(column_types={name: pa.uint8() for name in names}),
-        )
-    except pa.ArrowInvalid:
-        return None
-    if table.num_rows != len(lines) or any(column.null_count for column in table.columns):
-        return None
-    values = np.stack([column.to_numpy() for column in table.columns], axis=1)
-    labels = values[:, 0]
-    if labels.max() >= len(LETTERS) or not _STILL[labels].all():
-        return None
-    return [ParsedLine(LETTERS[label], pixels.tobytes()) for label, pixels in zip(labels, values[:, 1:], strict=True)]
-
-
-def _parse_line(line: str) -> ParsedLine:
     try:
         fields = [field.strip() for field in next(csv.reader([line], strict=True), [])]
     except csv.Error as error:
@@ -92,6 +58,41 @@ def _parse_line(line: str) -> ParsedLine:
         if pixel > 255:
             return _refused("pixel out of range", f"pixel{position} is {_shown(field)}, 0..255 expected")
     return ParsedLine(letter, bytes(pixel for pixel in pixels if pixel is not None))
+
+
+def parse_clean(text: bytes | memoryview, rows: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Parse data lines at once, if there is no fault in them.
+
+    Args:
+        text: the lines, each with a line feed at its end.
+        rows: how many they are.
+
+    Returns:
+        The labels, ``uint8`` of shape ``(rows,)``, places in ``LETTERS``, and the pixels, ``uint8`` ``(rows, 784)``; or
+        none, where a line has a fault.
+    """
+    # Arrow takes hexadecimal and signed numbers too; what is not digits and commas is left to the line by line reading.
+    if not rows or not _PLAIN[np.frombuffer(text, dtype=np.uint8)].all():
+        return None
+    names = [str(i) for i in range(PIXELS + 1)]
+    try:
+        table = pa_csv.read_csv(
+            pa.BufferReader(text),
+            read_options=pa_csv.ReadOptions(column_names=names, use_threads=False, block_size=max(len(text), 1)),
+            parse_options=pa_csv.ParseOptions(ignore_empty_lines=False),
+            convert_options=pa_csv.ConvertOptions(column_types={name: pa.uint8() for name in names}),
+        )
+    except pa.ArrowInvalid:
+        return None
+    if table.num_rows != rows or any(column.null_count for column in table.columns):
+        return None
+    labels = table.column(0).to_numpy()
+    if labels.max() >= len(LETTERS) or not _STILL[labels].all():
+        return None
+    pixels = np.empty((rows, PIXELS), dtype=np.uint8)
+    for place, column in enumerate(table.columns[1:]):
+        pixels[:, place] = column.to_numpy()
+    return labels, pixels
 
 
 def _refused(reason: str, detail: str) -> ParsedLine:

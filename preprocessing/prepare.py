@@ -2,11 +2,14 @@
 
 import functools
 import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from pyspark.ml import PipelineModel
-from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from preprocessing.cleansing import (
@@ -18,18 +21,19 @@ from preprocessing.cleansing import (
     rejected_rows,
 )
 from preprocessing.errors import InputError
-from preprocessing.features import class_names, fit_pipeline
+from preprocessing.features import fit_pipeline
 from preprocessing.folders import read_folder
 from preprocessing.normalisation import Normalisation, by_channel, by_range
 from preprocessing.schema import IMAGE_TABLE, TEST, TRAIN
 from preprocessing.settings import Preprocessing, Source, Split
 from preprocessing.sign_mnist import FILES, has_sign_mnist, read_sign_mnist
-from preprocessing.similarity import count_near_copies, descriptor, similar_groups
+from preprocessing.similarity import count_near_copies, similar_groups
 from preprocessing.splitting import (
+    CountedImages,
     Counts,
     check_classes,
     check_sources_agree,
-    count_classes,
+    count_images,
     keep_fraction,
     split_by_group,
     split_by_row,
@@ -47,29 +51,41 @@ class PreparedImages:
     """Cleansed, split images.
 
     Args:
-        images: an image table, kept in memory as far as it fits.
+        images: an image table.
         rejected: the rows set aside, with the columns of ``REJECTED_TABLE``.
         rejections: how many, and why.
-        counts: rows by split and class.
-        sources: rows by source and split.
+        counted: how many they are, and their fingerprints.
         near_copies: of validation and test pictures in training, see :func:`count_near_copies`; ``before`` is what a
             split by row would have, where it is by group.
         normalisation: measured on the training rows, or that of the range.
-        pipeline: fitted on the training rows.
         classes: in the order of ``label_index``.
         shape: ``(height, width, channels)`` of every picture.
+        load_pipeline: gives the pipeline, fitted on the training rows.
+        folder: of the store, where the rows lie as Parquet, a folder a split; see :mod:`preprocessing.features_store`.
+        kept: what was put into memory for it, to be let go.
     """
 
     images: DataFrame
     rejected: DataFrame
     rejections: Rejections
-    counts: Counts
-    sources: Counts
+    counted: CountedImages
     near_copies: dict[str, NearCopies]
     normalisation: Normalisation
-    pipeline: PipelineModel
     classes: list[str]
     shape: tuple[int, int, int]
+    load_pipeline: Callable[[], PipelineModel]
+    folder: str | None = None
+    kept: tuple[DataFrame, ...] = ()
+
+    @property
+    def counts(self) -> Counts:
+        """Rows by split and class."""
+        return self.counted.classes
+
+    @property
+    def sources(self) -> Counts:
+        """Rows by source and split."""
+        return self.counted.sources
 
     def rows(self, split: str) -> int:
         return sum(self.counts[split].values())
@@ -77,42 +93,42 @@ class PreparedImages:
     def split(self, name: str) -> DataFrame:
         return self.images.where(F.col("split") == name)
 
+    @property
+    def picture_bytes(self) -> int:
+        return math.prod(self.shape)
+
+    @cached_property
+    def pipeline(self) -> PipelineModel:
+        """Fitted on the training rows."""
+        return self.load_pipeline()
+
     def of(self, images: DataFrame) -> "PreparedImages":
         """The same with other rows of the table, or other splits of them."""
         images = images.persist()
-        counts, sources = count_classes(images)
-        check_classes(counts)
-        training, channels = images.where(F.col("split") == TRAIN), self.shape[2]
+        counted = count_images(images)
+        check_classes(counted.classes)
+        classes, channels = list(counted.classes[TRAIN]), self.shape[2]
+        training = images.where(F.col("split") == TRAIN)
         measured = self.normalisation != by_range(channels)
         normalisation = by_channel(training, channels) if measured else self.normalisation
-        pipeline = fit_pipeline(training, normalisation, self.shape)
+        pipeline = fit_pipeline(training, classes, normalisation, self.shape)
         return replace(
-            self, images=images, counts=counts, sources=sources, near_copies={}, normalisation=normalisation,
-            pipeline=pipeline, classes=class_names(pipeline),
+            self, images=images, counted=counted, near_copies={}, normalisation=normalisation, classes=classes,
+            load_pipeline=lambda: pipeline, folder=None, kept=(images,),
         )  # fmt: skip
 
-    def samples(self, a_class: int) -> dict[str, list[np.ndarray]]:
-        """The same few training pictures of every class, in every run, as arrays of ``shape``."""
-        place = F.row_number().over(Window.partitionBy("label").orderBy("id"))
-        rows = self.split(TRAIN).withColumn("place", place).where(F.col("place") <= a_class)
+    def samples(self) -> dict[str, list[np.ndarray]]:
+        """The same few training pictures of every class, in every run, as arrays of ``shape``; from the store."""
+        rows = self.images.sparkSession.read.parquet(f"{self.folder}/samples").orderBy("label", "place").collect()
         samples: dict[str, list[np.ndarray]] = {name: [] for name in self.classes}
-        for row in rows.orderBy("label", "place").select("label", "pixels").collect():
+        for row in rows:
             samples[row["label"]].append(to_array(row["pixels"], self.shape))
         return samples
 
-    def test_fingerprint(self) -> str:
-        """The same for the same test rows, in whatever order: runs with different ones cannot be compared."""
-        return _fingerprint(self.split(TEST), "id")
-
-    def fingerprint(self) -> str:
-        """The same for the same rows in the same splits: a training cannot go on with others."""
-        return _fingerprint(self.images, "id", "split")
-
-
-def _fingerprint(rows: DataFrame, *columns: str) -> str:
-    # a sum of hashes as decimals, which do not overflow as the hashes' own 64 bits would
-    total = F.sum(F.xxhash64(*columns).cast("decimal(20,0)"))
-    return str(rows.select(total).head()[0])  # type: ignore[index]
+    def release(self) -> None:
+        """Let go what is in memory."""
+        for table in self.kept:
+            table.unpersist()
 
 
 def to_array(pixels: bytes, shape: tuple[int, int, int]) -> np.ndarray:
@@ -126,8 +142,8 @@ class Sources:
 
     Args:
         folders: where each source lies, absolute.
-        work: a folder for what is put down on the way, absolute; it stays as long as the images are used, and every
-            executor sees it. None where nothing is: the split is by row.
+        work: a folder for what is put down on the way, absolute; it stays as long as the job, and every executor sees
+            it.
         preprocessing: how pictures become rows.
         split: which of them train, choose and judge.
         classes: names of classes beyond those that are known.
@@ -138,7 +154,7 @@ class Sources:
     """
 
     folders: dict[Source, str]
-    work: str | None
+    work: str
     preprocessing: Preprocessing
     split: Split
     classes: list[str]
@@ -160,34 +176,34 @@ def prepare_images(spark: SparkSession, storage: Storage, sources: Sources) -> P
     rows = max(16, min(10_000, BATCH_BYTES // math.prod(shape)))
     spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(rows))
     parsed, texts = _read(spark, storage, sources)
-    marked = mark_unusable(
-        parsed.withColumn("descriptor", descriptor(F.col("pixels"), shape)), sources.preprocessing.allow_duplicates
-    ).persist()
+    marked = mark_unusable(parsed, sources.preprocessing.allow_duplicates).persist()
     rejections = count_rejections(marked)
     for text in texts:
         text.unpersist()
     rejected = rejected_rows(marked)
     check_sources(rejections, rejected, [source.title for source in sources.folders])
     check_share(rejections, rejected, sources.max_rejected)
-    divided, near_copies = _divide(marked.where(F.col("reason").isNull()), sources)
+    divided = _divide(marked.where(F.col("reason").isNull()), sources).persist()
     partitions = sum(rejections.usable.values()) * math.prod(shape) // PARTITION_BYTES
     now = str(spark.conf.get("spark.sql.shuffle.partitions"))
     if now.isdecimal() and partitions > int(now):  # "auto" on Databricks
         spark.conf.set("spark.sql.shuffle.partitions", str(partitions))
     images = _image_table(parsed, divided, shape).persist()
-    counts, by_source = count_classes(images)
+    with ThreadPoolExecutor() as pool:  # while the one waits for the driver, the other has the cores
+        near_copies = pool.submit(_near_copies, marked.where(F.col("reason").isNull()), divided, sources)
+        counted = count_images(images)
+        check_classes(counted.classes)
+        check_sources_agree(divided)
     parsed.unpersist()
-    check_classes(counts)
-    check_sources_agree(divided)
-    training = images.where(F.col("split") == TRAIN)
+    training, classes = images.where(F.col("split") == TRAIN), list(counted.classes[TRAIN])
     if sources.preprocessing.normalisation == "channel":
         normalisation = by_channel(training, shape[2])
     else:
         normalisation = by_range(shape[2])
-    pipeline = fit_pipeline(training, normalisation, shape, sources.components)
+    pipeline = fit_pipeline(training, classes, normalisation, shape, sources.components)
     return PreparedImages(
-        images, rejected, rejections, counts, by_source, near_copies, normalisation, pipeline, class_names(pipeline),
-        shape,
+        images, rejected, rejections, counted, near_copies.result(), normalisation, classes, shape, lambda: pipeline,
+        kept=(images, marked, divided),
     )  # fmt: skip
 
 
@@ -210,21 +226,22 @@ def _read(spark: SparkSession, storage: Storage, sources: Sources) -> tuple[Data
     return parsed.withColumn("place", F.concat_ws(":", "source", "file", "line")).persist(), texts
 
 
-def _divide(usable: DataFrame, sources: Sources) -> tuple[DataFrame, dict[str, NearCopies]]:
+def _divide(usable: DataFrame, sources: Sources) -> DataFrame:
     """Give every usable row its split and group."""
-    near_copies = {}
-    by_row = split_by_row(usable, sources.split, sources.seed)
     if sources.split.by == "group":
-        usable.sparkSession.sparkContext.setCheckpointDir(str(sources.work))
+        usable.sparkSession.sparkContext.setCheckpointDir(sources.work)
         divided = split_by_group(_with_groups(usable, sources), sources.split, sources.seed)
-        near_copies["before"] = count_near_copies(by_row, sources.seed)
     else:
-        divided = by_row
-    if sources.fraction < 1:
-        divided = keep_fraction(divided, sources.fraction, sources.seed)
-    divided = divided.persist()
-    near_copies["now"] = count_near_copies(divided, sources.seed)
-    return divided, near_copies
+        divided = split_by_row(usable, sources.split, sources.seed)
+    return divided if sources.fraction == 1 else keep_fraction(divided, sources.fraction, sources.seed)
+
+
+def _near_copies(usable: DataFrame, divided: DataFrame, sources: Sources) -> dict[str, NearCopies]:
+    """Those of the split, and, where it is by group, those that one by row would have."""
+    found = {"now": count_near_copies(divided, sources.seed)}
+    if sources.split.by == "group":
+        found["before"] = count_near_copies(split_by_row(usable, sources.split, sources.seed), sources.seed)
+    return found
 
 
 def _with_groups(usable: DataFrame, sources: Sources) -> DataFrame:
@@ -242,7 +259,7 @@ def _with_groups(usable: DataFrame, sources: Sources) -> DataFrame:
 
 def _image_table(parsed: DataFrame, divided: DataFrame, shape: tuple[int, int, int]) -> DataFrame:
     height, width, channels = shape
-    rows = parsed.select("place", "pixels").join(divided.drop("pixels"), "place", how="inner")
+    rows = parsed.select("place", "pixels").join(divided.drop("descriptor"), "place", how="inner")
     return (
         rows.withColumn("height", F.lit(height))
         .withColumn("width", F.lit(width))

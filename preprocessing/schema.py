@@ -21,6 +21,8 @@ PARSED_TABLE = T.StructType(
         T.StructField("frame", T.LongType()),
         # The source's own split; null where it has none.
         T.StructField("split", T.StringType()),
+        # What near-copies are found by: 16 x 16 greys.
+        T.StructField("descriptor", T.BinaryType()),
     ]
 )
 

@@ -2,18 +2,24 @@
 
 import functools
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
-import pandas as pd
+import numpy as np
+import pyarrow as pa
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import to_arrow_schema
 
 from preprocessing.decoding import resize_pixels
 from preprocessing.errors import InputError
-from preprocessing.parsing import HEADER, SIDE, parse_lines
+from preprocessing.labels import LETTERS
+from preprocessing.parsing import HEADER, SIDE, parse_clean, parse_line
 from preprocessing.schema import PARSED_TABLE, TEST, TRAIN
 from preprocessing.settings import Preprocessing
+from preprocessing.similarity import describe
 from preprocessing.storage import Storage
 
 FILES = {TRAIN: "sign_mnist_train.csv", TEST: "sign_mnist_test.csv"}
@@ -64,11 +70,11 @@ def read_sign_mnist(
         InputError: a file is missing, empty, cannot be unpacked, or has a header that is not Sign-MNIST's.
     """
     paths = find_files(storage, folder)
-    for path in paths.values():
-        _check_header(spark, path)
-    (train, train_text), (test, test_text) = (
-        _read_file(spark, paths[split], source, split, settings) for split in (TRAIN, TEST)
-    )
+    with ThreadPoolExecutor() as pool:
+        for checked in [pool.submit(_check_header, spark, path) for path in paths.values()]:
+            checked.result()
+        read = [pool.submit(_read_file, spark, paths[split], source, split, settings) for split in (TRAIN, TEST)]
+        (train, train_text), (test, test_text) = (file.result() for file in read)
     return train.unionByName(test), [train_text, test_text]
 
 
@@ -106,35 +112,76 @@ def _read_file(
     offset = F.element_at(F.lit(offsets), partition + 1)
     parse = functools.partial(_parse_batches, settings, source, path.rsplit("/", 1)[-1], split)
     rows = (
-        lines.select((row + offset + 1).alias("line"), "value")
+        lines.select((row + offset + 1).alias("line"), F.concat("value", F.lit("\n")).alias("text"))
         .where((F.col("line") > 1) & (F.trim("value") != ""))
-        .mapInPandas(parse, PARSED_TABLE)
+        .mapInArrow(parse, PARSED_TABLE)
     )
     return rows, lines
 
 
 def _parse_batches(
-    settings: Preprocessing, source: str, file: str, split: str, batches: Iterable[pd.DataFrame]
-) -> Iterator[pd.DataFrame]:
+    settings: Preprocessing, source: str, file: str, split: str, batches: Iterable[pa.RecordBatch]
+) -> Iterator[pa.RecordBatch]:
+    schema = to_arrow_schema(PARSED_TABLE)
+    constants = {"source": source, "file": file, "split": split}
     for batch in batches:
-        parsed = parse_lines(batch["value"].tolist())
-        yield pd.DataFrame(
-            {
-                "source": source,
-                "file": file,
-                "line": batch["line"].to_numpy(),
+        rows, text = batch.num_rows, batch.column("text")
+        if clean := parse_clean(_buffer(text), rows):
+            columns = _columns(*clean, settings)
+        else:
+            parsed = [parse_line(line.removesuffix("\n")) for line in text.to_pylist()]
+            pixels = [
+                None if line.pixels is None else resize_pixels(line.pixels, (SIDE, SIDE, 1), settings)
+                for line in parsed
+            ]
+            columns = {
                 "label": [line.label for line in parsed],
-                "pixels": [
-                    resize_pixels(line.pixels, (SIDE, SIDE, 1), settings) if line.pixels is not None else None
-                    for line in parsed
-                ],
+                "pixels": pixels,
                 "reason": [line.reason for line in parsed],
                 "detail": [line.detail for line in parsed],
-                "signer": None,
-                "frame": None,
-                "split": split,
+                "descriptor": [_described(content, settings) for content in pixels],
             }
-        ).astype({"frame": "Int64"})
+        columns["line"] = batch.column("line")
+        arrays = []
+        for name, kind in zip(schema.names, schema.types, strict=True):
+            if name in columns:
+                found = columns[name]
+                arrays.append(found if isinstance(found, pa.Array) else pa.array(found, kind))
+            elif name in constants:
+                arrays.append(pa.array([constants[name]], kind).take(pa.nulls(rows, pa.int32()).fill_null(0)))
+            else:
+                arrays.append(pa.nulls(rows, kind))
+        yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _columns(labels: np.ndarray, pixels: np.ndarray, settings: Preprocessing) -> dict[str, Any]:
+    """The columns of rows without a fault."""
+    shape = (SIDE, SIDE, 1)
+    if settings.shape != shape or settings.short_side != SIDE:
+        resized = b"".join(resize_pixels(row.tobytes(), shape, settings) for row in pixels)
+        pixels = np.frombuffer(resized, dtype=np.uint8).reshape(len(pixels), -1)
+    described = describe(pixels.reshape(-1, *settings.shape))
+    return {"label": np.array(LETTERS)[labels], "pixels": _binary(pixels), "descriptor": _binary(described)}
+
+
+def _described(pixels: bytes | None, settings: Preprocessing) -> bytes | None:
+    if pixels is None:
+        return None
+    return describe(np.frombuffer(pixels, dtype=np.uint8).reshape(1, *settings.shape)).tobytes()
+
+
+def _buffer(texts: pa.StringArray) -> memoryview:
+    """The bytes of all texts, one after the other, as they lie in memory."""
+    _, offsets, data = texts.buffers()
+    ends = np.frombuffer(offsets, dtype=np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    return memoryview(data)[ends[0] : ends[-1]]
+
+
+def _binary(rows: np.ndarray) -> pa.BinaryArray:
+    """A value for each row of bytes, without a copy."""
+    count, width = rows.shape
+    offsets = np.arange(count + 1, dtype=np.int32) * width
+    return pa.BinaryArray.from_buffers(pa.binary(), count, [None, pa.py_buffer(offsets), pa.py_buffer(rows)])
 
 
 def _unreadable(path: str, error: Exception) -> InputError:

@@ -1,6 +1,7 @@
 """Which pictures train, choose the epoch and judge: the same ones in every run, on any number of executors."""
 
 import functools
+from dataclasses import dataclass
 
 import pandas as pd
 from pyspark.sql import DataFrame, Window
@@ -125,16 +126,38 @@ def keep_fraction(rows: DataFrame, fraction: float, seed: int) -> DataFrame:
 Counts = dict[str, dict[str, int]]
 
 
-def count_classes(images: DataFrame) -> tuple[Counts, Counts]:
-    """Rows by split and, within it, by class in alphabetical order; and by source and, within it, by split."""
-    counts: Counts = {TRAIN: {}, VALIDATION: {}, TEST: {}}
+@dataclass(frozen=True)
+class CountedImages:
+    """What one look at all rows tells.
+
+    Args:
+        classes: rows by split and, within it, by class in alphabetical order.
+        sources: rows by source and, within it, by split.
+        fingerprint: the same for the same rows in the same splits, in whatever order.
+        test_fingerprint: the same for the same test rows.
+    """
+
+    classes: Counts
+    sources: Counts
+    fingerprint: str
+    test_fingerprint: str
+
+
+def count_images(images: DataFrame) -> CountedImages:
+    """Count rows, and give them fingerprints: sums of hashes of their ids and splits."""
+    classes: Counts = {TRAIN: {}, VALIDATION: {}, TEST: {}}
     sources: Counts = {}
-    for row in images.groupBy("source", "split", "label").count().orderBy("source", "label").collect():
-        split = counts[row["split"]]
-        split[row["label"]] = split.get(row["label"], 0) + row["count"]
-        source = sources.setdefault(row["source"], {TRAIN: 0, VALIDATION: 0, TEST: 0})
-        source[row["split"]] += row["count"]
-    return {split: dict(sorted(classes.items())) for split, classes in counts.items()}, sources
+    total = test = 0
+    # as decimals, which do not overflow as the hashes' own 64 bits would
+    sums = [F.sum(F.xxhash64(*columns).cast("decimal(20,0)")) for columns in (("id", "split"), ("id",))]
+    counted = images.groupBy("source", "split", "label").agg(F.count(F.lit(1)), *sums)
+    for source, split, label, count, of_rows, of_ids in counted.orderBy("source", "label").collect():
+        classes[split][label] = classes[split].get(label, 0) + count
+        sources.setdefault(source, {TRAIN: 0, VALIDATION: 0, TEST: 0})[split] += count
+        total += int(of_rows)
+        test += int(of_ids) if split == TEST else 0
+    alphabetical = {split: dict(sorted(found.items())) for split, found in classes.items()}
+    return CountedImages(alphabetical, sources, str(total), str(test))
 
 
 def check_classes(counts: Counts) -> None:

@@ -127,6 +127,11 @@ class Storage:
         if not system.rename(java_path, self._jvm.org.apache.hadoop.fs.Path(new)):
             raise OSError(f"{path}: cannot be renamed to {new}")
 
+    def copy(self, path: str, new: str) -> None:
+        """Copy a file or folder to a place where nothing is."""
+        (system, java_path), (other, other_path) = self._open(path), self._open(new)
+        self._jvm.org.apache.hadoop.fs.FileUtil.copy(system, java_path, other, other_path, False, self._configuration)
+
     def upload(self, local: Path, path: str) -> None:
         """Copy a file or folder of the driver's machine to ``path``."""
         system, java_path = self._open(path)

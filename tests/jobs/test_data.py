@@ -7,7 +7,6 @@ import pytest
 from jobs.data import open_sources
 from jobs.experiment import Experiment
 from preprocessing.errors import InputError
-from preprocessing.settings import Split
 from preprocessing.storage import Storage
 
 
@@ -15,16 +14,13 @@ def test_what_is_put_down_on_the_way_is_gone_at_the_end(storage: Storage, tmp_pa
     store = str(tmp_path / "store")
     with open_sources(storage, Experiment(store=store), store) as sources:
         assert [source.title for source in sources.folders] == ["synthetic sample"]
-        assert sources.work is not None
         assert (tmp_path / "store").exists()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_store_that_cannot_be_written_is_refused_where_it_is_needed(storage: Storage, tmp_path: Path) -> None:
+def test_a_store_that_cannot_be_written_is_refused(storage: Storage, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     store = str(tmp_path / "file/store")
-    by_group = Experiment(data=str(tmp_path), store=store, split=Split("group"))
-    with pytest.raises(InputError, match=r"--store .* cannot be written"), open_sources(storage, by_group, store):
+    experiment = Experiment(data=str(tmp_path), store=store)
+    with pytest.raises(InputError, match=r"--store .* cannot be written"), open_sources(storage, experiment, store):
         pass
-    with open_sources(storage, Experiment(data=str(tmp_path), store=store), store) as sources:
-        assert sources.work is None

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pyspark.sql import SparkSession
 
 from jobs.experiment import CnnExperiment, parse_experiment
 from jobs.unfinished import unfinished_run
 from models.checkpoints import Checkpoint, Checkpoints
 from preprocessing.errors import InputError
 from preprocessing.prepare import PreparedImages
+from preprocessing.splitting import CountedImages
 from preprocessing.storage import Storage
 
 
@@ -18,10 +18,7 @@ class Rows(PreparedImages):
     """Prepared images of which only the fingerprint is asked."""
 
     def __init__(self, fingerprint: str) -> None:
-        object.__setattr__(self, "found", fingerprint)
-
-    def fingerprint(self) -> str:
-        return self.found  # type: ignore[attr-defined]
+        object.__setattr__(self, "counted", CountedImages({}, {}, fingerprint, ""))
 
 
 @pytest.fixture(autouse=True)
@@ -123,13 +120,3 @@ def test_resume_without_a_name_is_refused(capsys: pytest.CaptureFixture[str]) ->
     with pytest.raises(SystemExit):
         parse_experiment(CnnExperiment, "", ["--resume"])
     assert "--resume needs the --run" in capsys.readouterr().err
-
-
-def test_the_same_rows_have_one_fingerprint_in_any_order_and_others_another(spark: SparkSession) -> None:
-    def fingerprint(rows: list[tuple[str, str]]) -> str:
-        images = spark.createDataFrame(rows, "id string, split string")
-        return PreparedImages(images, *[None] * 9).fingerprint()  # type: ignore[arg-type]
-
-    first = fingerprint([("a", "train"), ("b", "test")])
-    assert fingerprint([("b", "test"), ("a", "train")]) == first
-    assert fingerprint([("a", "train"), ("b", "train")]) != first

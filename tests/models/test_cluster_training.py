@@ -7,22 +7,29 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from pyspark.sql import SparkSession
+from horovod.spark.common.store import Store
+from pyspark.sql import DataFrame, SparkSession
 
 from models import data_module
 from models.cluster import check_slots
 from models.errors import TrainingError
 from models.progress import Message, Teller, epoch_listener
 from models.settings import Augmentation
-from models.store import balanced, training_store
+from models.store import balanced, training_store, write_rows
 from preprocessing.storage import Storage
 
 ROWS = 50
 
 
-def rows(spark: SparkSession) -> object:
+def rows(spark: SparkSession) -> DataFrame:
     data = [(bytearray([i] * 4), float(i % 3), "validation" if i >= 40 else "train") for i in range(ROWS)]
     return spark.createDataFrame(data, "pixels binary, label_index double, split string")
+
+
+def stored(table: DataFrame, storage: Storage, folder: Path, num_proc: int, train: int = 0) -> Store:
+    sizes = {"train": train, "validation": 0}
+    paths = write_rows(table, storage, folder.as_uri(), num_proc, sizes)
+    return training_store(folder.as_uri(), paths)
 
 
 def test_more_processes_than_task_slots_are_refused_at_once_with_both_numbers(spark: SparkSession) -> None:
@@ -37,7 +44,7 @@ def test_more_processes_than_task_slots_are_refused_at_once_with_both_numbers(sp
 def test_the_ranks_share_all_rows_also_when_there_are_fewer_than_at_first(
     spark: SparkSession, storage: Storage, tmp_path: Path, ranks: int
 ) -> None:
-    store = training_store(rows(spark), storage, tmp_path.as_uri(), 3)
+    store = stored(rows(spark), storage, tmp_path, 3)
     seen, shares = [], []
     for rank in range(ranks):
         module = data_module.data_module((2, 2, 1), 3, Augmentation())(
@@ -68,7 +75,7 @@ def test_a_stream_mixes_its_rows_and_reads_all_of_them_again_and_again(
     spark: SparkSession, storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(data_module, "MEMORY_BYTES", 40)  # ten rows
-    store = training_store(rows(spark), storage, tmp_path.as_uri(), 2)
+    store = stored(rows(spark), storage, tmp_path, 2)
     module = data_module.data_module((2, 2, 1), 3, Augmentation())(
         train_dir=store.get_train_data_path(),
         val_dir=store.get_val_data_path(),
@@ -103,7 +110,7 @@ def test_a_stored_row_costs_little_more_than_its_pixels(spark: SparkSession, sto
     rng = np.random.default_rng(0)
     data = [(bytearray(rng.bytes(784)), 1.0, "train") for _ in range(12_000)]
     table = spark.createDataFrame(data, "pixels binary, label_index double, split string")
-    store = training_store(table, storage, tmp_path.as_uri(), 2)
+    store = stored(table, storage, tmp_path, 2)
     written = sum(file.stat().st_size for file in Path(store.get_train_data_path()[7:]).glob("*.parquet"))
     assert written / 12_000 < 800
 
@@ -111,7 +118,7 @@ def test_a_stored_row_costs_little_more_than_its_pixels(spark: SparkSession, sto
 def test_many_bytes_are_written_in_pieces_of_one_row_group_as_many_for_each_process(
     spark: SparkSession, storage: Storage, tmp_path: Path
 ) -> None:
-    store = training_store(rows(spark), storage, tmp_path.as_uri(), 2, {"train": 130 * 1024 * 1024})
+    store = stored(rows(spark), storage, tmp_path, 2, 130 * 1024 * 1024)
     files = list(Path(store.get_train_data_path()[7:]).glob("*.parquet"))
     assert len(files) == 18  # the forty rows lie in two partitions of twenty
     assert all(pq.ParquetFile(file).num_row_groups == 1 for file in files)
@@ -123,13 +130,13 @@ def test_rows_that_are_there_already_are_not_written_again(
     def files() -> dict[str, int]:
         return {str(file): file.stat().st_mtime_ns for file in tmp_path.rglob("*.parquet")}
 
-    training_store(rows(spark), storage, tmp_path.as_uri(), 2)
+    stored(rows(spark), storage, tmp_path, 2)
     before = files()
-    training_store(rows(spark), storage, tmp_path.as_uri(), 2)
+    stored(rows(spark), storage, tmp_path, 2)
     assert files() == before
     # a job killed while it wrote them
     (tmp_path / "train/_SUCCESS").unlink()
-    training_store(rows(spark), storage, tmp_path.as_uri(), 2)
+    stored(rows(spark), storage, tmp_path, 2)
     assert {name for name in files() if "/train/" in name}.isdisjoint(before)
     assert {name for name in files() if "/validation/" in name} <= set(before)
 

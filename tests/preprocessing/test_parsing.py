@@ -1,6 +1,8 @@
+import numpy as np
 import pytest
 
-from preprocessing.parsing import HEADER, PIXELS, ParsedLine, parse_lines
+from preprocessing.labels import LETTERS
+from preprocessing.parsing import HEADER, PIXELS, parse_clean, parse_line
 
 
 def line(label: object = 0, **pixels: object) -> str:
@@ -10,8 +12,12 @@ def line(label: object = 0, **pixels: object) -> str:
     return ",".join([str(label), *values])
 
 
+def joined(*lines: str) -> bytes:
+    return "".join(f"{text}\n" for text in lines).encode()
+
+
 def test_a_line_becomes_its_letter_and_its_pixels_in_order() -> None:
-    [parsed] = parse_lines([line(2, pixel1=0, pixel784=255)])
+    parsed = parse_line(line(2, pixel1=0, pixel784=255))
     assert parsed.label == "C"
     assert parsed.pixels == bytes([0, *[7] * 782, 255])
     assert parsed.reason is None
@@ -44,23 +50,28 @@ def test_the_header_has_the_label_and_784_pixels() -> None:
     ],
 )
 def test_a_line_that_cannot_be_used_is_refused_with_what_was_found(text: str, reason: str, detail: str) -> None:
-    good, bad, after = parse_lines([line(1), text, line(3)])
+    bad = parse_line(text)
     assert (bad.reason, bad.label, bad.pixels) == (reason, None, None)
     assert detail in (bad.detail or "")
-    assert (good.label, after.label) == ("B", "D")
+    assert parse_clean(joined(line(1), text, line(3)), 3) is None
 
 
 @pytest.mark.parametrize("text", [line(" 1 "), line('"1"'), line("01"), line(1, pixel4=" 007")])
 def test_quotes_spaces_and_leading_zeros_do_not_change_a_number(text: str) -> None:
-    assert parse_lines([text]) == parse_lines([line(1)])
+    assert parse_line(text) == parse_line(line(1))
 
 
-def test_a_line_means_the_same_alone_and_beside_a_faulty_one() -> None:
-    lines = [line(label, pixel9=label * 10) for label in range(9)]
-    together = parse_lines([*lines, "rubbish"])
-    assert together[:-1] == parse_lines(lines)
-    assert isinstance(together[-1], ParsedLine)
+def test_lines_without_a_fault_mean_the_same_all_at_once() -> None:
+    rng = np.random.default_rng(0)
+    lines = [
+        ",".join(map(str, [label, *rng.integers(0, 256, PIXELS)])) for label in (0, 8, 10, 24)
+    ] + [line("01", pixel4="007")]  # fmt: skip
+    clean = parse_clean(joined(*lines), len(lines))
+    assert clean is not None
+    alone = [parse_line(text) for text in lines]
+    assert [LETTERS[label] for label in clean[0]] == [parsed.label for parsed in alone]
+    assert [row.tobytes() for row in clean[1]] == [parsed.pixels for parsed in alone]
 
 
 def test_no_lines_are_no_rows() -> None:
-    assert parse_lines([]) == []
+    assert parse_clean(b"", 0) is None

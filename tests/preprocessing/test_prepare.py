@@ -10,9 +10,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from preprocessing.errors import InputError
-from preprocessing.features import class_names, fit_pipeline
 from preprocessing.labels import STILL_LETTERS
-from preprocessing.normalisation import by_range
 from preprocessing.prepare import PreparedImages, prepare_images
 from preprocessing.schema import IMAGE_TABLE
 from preprocessing.settings import Source, Split
@@ -120,11 +118,6 @@ def test_features_are_scaled_assembled_indexed_and_encoded(
     np.testing.assert_allclose(row["features"].toArray(), expected, atol=1e-7)
     assert row["label_index"] == STILL_LETTERS.index("K")
     np.testing.assert_array_equal(row["label_onehot"].toArray(), np.eye(24)[STILL_LETTERS.index("K")])
-
-
-def test_classes_are_in_alphabetical_order_whatever_their_counts(prepared: PreparedImages) -> None:
-    few = prepared.split("train").where("label in ('Y', 'C') or (label = 'B' and id < '8')")
-    assert class_names(fit_pipeline(few, by_range(1), (28, 28, 1))) == ["B", "C", "Y"]
 
 
 class TestRefuses:

@@ -4,11 +4,12 @@ import itertools
 
 import numpy as np
 import pytest
+from PIL import Image
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from scipy.sparse.csgraph import connected_components
 
-from preprocessing.similarity import NEAR, _components, _vectors, count_near_copies, similar_groups
+from preprocessing.similarity import NEAR, _components, _vectors, count_near_copies, describe, similar_groups
 
 PHOTOGRAPHS, COPIES = 60, 6
 
@@ -27,6 +28,15 @@ def described(spark: SparkSession) -> DataFrame:
     order = rng.permutation(len(rows))
     frame = spark.createDataFrame([rows[i] for i in order], "id string, label string, descriptor binary, split string")
     return frame.repartition(3).persist()
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 1), (64, 48, 3), (16, 16, 1), (10, 10, 3), (224, 224, 3)])
+def test_a_picture_is_described_by_the_greys_that_pillow_makes_of_it(shape: tuple[int, int, int]) -> None:
+    pictures = np.random.default_rng(0).integers(0, 256, (5, *shape), dtype=np.uint8)
+    for picture, found in zip(pictures, describe(pictures), strict=True):
+        image = Image.fromarray(picture.squeeze()).convert("L").resize((16, 16), Image.Resampling.BOX)
+        # but for a half, which whole numbers and floating-point ones round each in its way
+        assert np.abs(found.astype(int) - np.asarray(image).ravel()).max() <= 1
 
 
 def test_groups_are_those_that_all_pairs_would_give(described: DataFrame) -> None:

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from pyspark.sql import SparkSession
 
-from preprocessing.splitting import _assign, keep_fraction
+from preprocessing.splitting import CountedImages, _assign, count_images, keep_fraction
 
 SHARES = {"train": 1.0, "validation": 0.2, "test": 0.1}
 
@@ -55,3 +55,23 @@ def test_a_fraction_keeps_so_much_of_every_class_and_a_smaller_one_is_within(spa
         return set(found["id"])
 
     assert kept(1 / 3) < kept(2 / 3)
+
+
+def test_the_same_rows_have_one_fingerprint_in_any_order_and_others_another(spark: SparkSession) -> None:
+    def counted(*rows: tuple[str, str, str]) -> CountedImages:
+        data = [(name, split, label, "one") for name, split, label in rows]
+        return count_images(spark.createDataFrame(data, "id string, split string, label string, source string"))
+
+    first = counted(("a", "train", "A"), ("b", "test", "B"))
+    assert counted(("b", "test", "B"), ("a", "train", "A")) == first
+    assert first.classes == {"train": {"A": 1}, "validation": {}, "test": {"B": 1}}
+    assert first.sources == {"one": {"train": 1, "validation": 0, "test": 1}}
+    other = counted(("a", "validation", "A"), ("b", "test", "B"))
+    assert other.fingerprint != first.fingerprint
+    assert other.test_fingerprint == first.test_fingerprint
+
+
+def test_classes_are_in_alphabetical_order_whatever_their_counts(spark: SparkSession) -> None:
+    rows = [(str(i), "train", label, "one") for i, label in enumerate("YYYCBBY")]
+    counted = count_images(spark.createDataFrame(rows, "id string, split string, label string, source string"))
+    assert list(counted.classes["train"].items()) == [("B", 2), ("C", 1), ("Y", 4)]

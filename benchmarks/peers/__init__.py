@@ -1,0 +1,1 @@
+"""How others do it: as their documentation has it."""

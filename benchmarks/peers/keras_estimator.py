@@ -1,0 +1,123 @@
+"""Horovod's ``KerasEstimator`` as its documentation has it: Vector features, its own data module, ``transform``.
+
+spark-submit benchmarks/peers/keras_estimator.py --data DIR --network baseline --epochs 15
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("PYTHONWARNINGS", "ignore")
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import keras
+import pyarrow.parquet as pq
+from horovod.spark.common.store import LocalStore
+from horovod.spark.keras import KerasEstimator
+from pyspark.ml import Pipeline
+from pyspark.ml.evaluation import MulticlassClassificationEvaluator
+from pyspark.ml.feature import OneHotEncoder, StringIndexer, VectorAssembler
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from models.networks import build_network
+from models.settings import Network
+from preprocessing.normalisation import by_range
+from preprocessing.sign_mnist import FILES
+
+
+class ReadableStore(LocalStore):
+    """With pyarrow 14, Horovod's own store cannot be read (horovod issue 3829)."""
+
+    def get_parquet_dataset(self, path: str) -> pq.ParquetDataset:
+        return pq.ParquetDataset(self.get_localized_path(path), filesystem=self.fs, use_legacy_dataset=True)
+
+
+class Seconds(keras.callbacks.Callback):
+    """The seconds of each epoch go into the history."""
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self.before = time.time()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        now = time.time()
+        logs["seconds"], self.before = now - self.before, now
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--network", default="baseline")
+    parser.add_argument("--batch-size", type=int, default=120)
+    parser.add_argument("--epochs", type=int, default=15)
+    arguments = parser.parse_args()
+
+    spark = SparkSession.builder.appName("keras_estimator").getOrCreate()
+    schema = "label int, " + ", ".join(f"pixel{i} double" for i in range(1, 785))
+    train, test = (
+        spark.read.csv(str(_path(arguments.data / FILES[split])), header=True, schema=schema)
+        for split in ("train", "test")
+    )
+    pipeline = Pipeline(
+        stages=[
+            VectorAssembler(inputCols=train.columns[1:], outputCol="features"),
+            StringIndexer(inputCol="label", outputCol="index", stringOrderType="alphabetAsc"),
+            OneHotEncoder(inputCols=["index"], outputCols=["onehot"], dropLast=False),
+        ]
+    ).fit(train)
+    prepared = pipeline.transform(train).select("features", "onehot")
+    network = build_network(Network(name=arguments.network), (28, 28, 1), 24, by_range(1))
+    model = keras.Sequential([keras.layers.InputLayer((784,)), *network.layers])
+    with tempfile.TemporaryDirectory() as folder:
+        begin = time.time()
+        fitted = KerasEstimator(
+            num_proc=2,
+            store=ReadableStore(folder),
+            model=model,
+            optimizer=keras.optimizers.Adam(0.001),
+            loss="categorical_crossentropy",
+            metrics=["accuracy"],
+            feature_cols=["features"],
+            label_cols=["onehot"],
+            validation=0.1,
+            batch_size=arguments.batch_size,
+            epochs=arguments.epochs,
+            callbacks=[Seconds()],
+            verbose=0,
+        ).fit(prepared)
+        fit = time.time() - begin
+    seconds = fitted.getHistory()["seconds"]
+
+    begin = time.time()
+    vectors = fitted.setOutputCols(["scores"]).transform(pipeline.transform(test).select("features", "onehot", "index"))
+    largest = F.udf(lambda scores: float(scores.toArray().argmax()), T.DoubleType())
+    answers = vectors.select("index", largest("scores").alias("prediction")).persist()
+    rows = answers.count()
+    transform = time.time() - begin
+    accuracy = MulticlassClassificationEvaluator(labelCol="index", metricName="accuracy").evaluate(answers)
+    trained = int(0.9 * train.count())
+    print(
+        json.dumps(
+            {
+                "images_per_second": trained * len(seconds[1:]) / max(sum(seconds[1:]), 1e-9),
+                "fit_seconds": fit,
+                "predicted_per_second": rows / transform,
+                "accuracy": accuracy,
+            }
+        )
+    )
+
+
+def _path(path: Path) -> Path:
+    return path if path.exists() else path.with_name(f"{path.name}.gz")
+
+
+if __name__ == "__main__":
+    main()

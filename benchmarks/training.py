@@ -1,0 +1,56 @@
+"""The training: images a second, against plain Keras and against ``KerasEstimator``; whole jobs."""
+
+import sys
+
+from benchmarks.measuring import PEERS, SUBMIT, Bench, Figure, FinishedJob, in_turn, run_job
+
+
+def training(bench: Bench) -> list[Figure]:
+    """Two Horovod processes against plain Keras with all cores, from the first epoch's end to the fifth's."""
+    figures = []
+    for network in ("baseline", "handshape"):
+
+        def plain(network: str = network) -> float:
+            return run_job(
+                sys.executable, PEERS / "keras_on_arrays.py", "--data", bench.data, "--network", network
+            ).last["images_per_second"]
+
+        def ours(network: str = network) -> FinishedJob:
+            return _train(bench, network, 5)
+
+        theirs, own = in_turn(5, plain, ours)
+        figures.append(
+            Figure(
+                "training", f"{network}, two processes", "images/s", [job.images_per_second for job in own], "≥ 0.95",
+                "plain Keras, arrays in memory, all cores", theirs, own[0].rows,
+            )
+        )  # fmt: skip
+    return figures
+
+
+def estimator(bench: Bench) -> list[Figure]:
+    """The published CNN's 15 epochs, from spark-submit to the end, predictions of the test set included."""
+    peer = "KerasEstimator as documented"
+    theirs, own = in_turn(
+        3,
+        lambda: run_job(SUBMIT, PEERS / "keras_estimator.py", "--data", bench.data, "--epochs", 15),
+        lambda: _train(bench, "baseline", 15),
+    )
+    return [
+        Figure(
+            "estimator", "an epoch", "images/s", [job.images_per_second for job in own], "≥ 1.8", peer,
+            [job.last["images_per_second"] for job in theirs], own[0].rows,
+        ),
+        Figure(
+            "estimator", "a job of 15 epochs", "s", [job.seconds for job in own], "≥ 2", peer,
+            [job.seconds for job in theirs], own[0].rows, more_is_better=False,
+        ),
+    ]  # fmt: skip
+
+
+def _train(bench: Bench, network: str, epochs: int) -> FinishedJob:
+    with bench.folder() as folder:
+        return run_job(
+            SUBMIT, "jobs/train_cnn.py", "--config", "conf/sign_mnist_baseline.yaml", "--network.name", network,
+            "--training.epochs", epochs, "--data", bench.data, "--run", folder / "run", "--store", folder / "store",
+        )  # fmt: skip

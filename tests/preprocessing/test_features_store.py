@@ -1,0 +1,115 @@
+"""Prepared images in the store: found again where nothing has changed, and only there."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from pyspark.sql import SparkSession
+
+from preprocessing import features_store
+from preprocessing.features_store import PIECES, stored_images
+from preprocessing.prepare import PreparedImages, prepare_images
+from preprocessing.schema import IMAGE_TABLE
+from preprocessing.settings import Preprocessing, Source
+from preprocessing.storage import Storage
+from tests.preprocessing.conftest import sources
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("store")
+
+
+def prepare(
+    spark: SparkSession, storage: Storage, data: Path, store: Path, settings: Preprocessing | None = None
+) -> PreparedImages:
+    read = sources(
+        spark, {Source("sample"): data.as_uri()}, work=f"{store.as_uri()}/work", seed=3,
+        preprocessing=settings or Preprocessing(),
+    )  # fmt: skip
+    return stored_images(spark, storage, read, store.as_uri())
+
+
+@pytest.fixture(scope="module")
+def prepared(spark: SparkSession, storage: Storage, sample: Path, store: Path) -> PreparedImages:
+    return prepare(spark, storage, sample, store)
+
+
+def features(store: Path) -> dict[str, int]:
+    """Each entry, and when it came to be."""
+    return {path.name: path.stat().st_mtime_ns for path in store.glob("features-*")}
+
+
+def test_what_is_read_from_the_store_is_what_was_prepared(
+    spark: SparkSession, storage: Storage, sample: Path, prepared: PreparedImages
+) -> None:
+    fresh = prepare_images(spark, storage, sources(spark, {Source("sample"): str(sample)}, seed=3))
+    assert prepared.images.columns == IMAGE_TABLE.names
+    assert prepared.images.orderBy("id").collect() == fresh.images.orderBy("id").collect()
+    for name in ("rejections", "counted", "near_copies", "normalisation", "classes", "shape"):
+        assert getattr(prepared, name) == getattr(fresh, name)
+    row, same = (images.pipeline.transform(images.images.orderBy("id")).head() for images in (prepared, fresh))
+    assert row["features"] == same["features"]
+    assert {len(group) for group in prepared.samples().values()} == {6}
+    assert prepared.samples()["A"][0].shape == (28, 28, 1)
+
+
+def test_a_row_costs_little_more_than_its_pixels_and_pieces_are_equal(prepared: PreparedImages, store: Path) -> None:
+    [folder] = (store / name for name in features(store))
+    files = sorted((folder / "train").glob("part-*"))
+    rows = [pq.ParquetFile(file).metadata.num_rows for file in files]
+    assert len(files) == PIECES
+    assert max(rows) - min(rows) <= 8
+    table = pq.read_table(files[0])
+    assert table["label_index"].type == "int32"
+    places = np.array(prepared.classes)[table["label_index"].to_numpy()]
+    assert places.tolist() == table["label"].to_pylist()
+    # of 784 pixels and ids in hexadecimal, in files of 90 rows
+    assert sum(file.stat().st_size for file in files) / sum(rows) < 784 + 160
+
+
+def test_a_second_job_finds_it(
+    spark: SparkSession, storage: Storage, sample: Path, store: Path, prepared: PreparedImages
+) -> None:
+    before = features(store)
+    again = prepare(spark, storage, sample, store)
+    assert features(store) == before
+    assert again.folder == prepared.folder
+
+
+def test_another_file_setting_or_code_is_another_entry(
+    spark: SparkSession,
+    storage: Storage,
+    copied: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def key(size: int = 28) -> str:
+        read = sources(spark, {Source("sample"): copied.as_uri()}, preprocessing=Preprocessing(size=size))
+        return features_store._key(spark, storage, read)
+
+    first = key()
+    assert key() == first
+    keys = {first, key(size=14)}
+    file = copied / "sign_mnist_train.csv"
+    os.utime(file, ns=(0, file.stat().st_mtime_ns + 10**9))
+    keys.add(key())
+    file.write_text(file.read_text().replace(",0,", ",1,", 1))
+    keys.add(key())
+    (copied / "empty.csv").write_text("")
+    keys.add(key())
+    monkeypatch.setattr(features_store, "_code", lambda: "other")
+    keys.add(key())
+    assert len(keys) == 6
+
+
+def test_what_a_killed_job_left_is_made_anew(spark: SparkSession, storage: Storage, sample: Path, store: Path) -> None:
+    [folder] = (store / name for name in features(store))
+    (folder / "prepared.json").unlink()
+    for file in (folder / "train").glob("part-*"):
+        file.unlink()
+    again = prepare(spark, storage, sample, store)
+    assert again.images.count() == 2880
+    assert list(features(store)) == [folder.name]
