@@ -17,7 +17,7 @@ from jobs.session import open_session, run_job
 
 def main() -> None:
     experiment, text = parse_experiment(OptimizersExperiment, "Compare optimizers on one network.")
-    spark = open_session("compare_optimizers")
+    spark = open_session("compare_optimizers", ("jobs.study",))
 
     from jobs.study import open_study, say_study, train_and_judge
     from jobs.training import network_training

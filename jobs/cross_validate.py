@@ -17,7 +17,7 @@ from jobs.session import open_session, run_job
 
 def main() -> None:
     experiment, text = parse_experiment(CrossValidationExperiment, "Judge on sources or signers that were left out.")
-    spark = open_session("cross_validate")
+    spark = open_session("cross_validate", ("jobs.study",))
 
     from jobs.study import open_study, part_of, say_study, train_and_judge
     from jobs.training import network_training, rows_an_epoch

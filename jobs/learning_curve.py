@@ -17,7 +17,7 @@ from jobs.session import open_session, run_job
 
 def main() -> None:
     experiment, text = parse_experiment(LearningCurveExperiment, "Accuracy by the number of training pictures.")
-    spark = open_session("learning_curve")
+    spark = open_session("learning_curve", ("jobs.study",))
 
     from jobs.study import open_study, part_of, say_study, train_and_judge
     from jobs.training import network_training

@@ -26,8 +26,7 @@ from evaluation.report import write_run_report
 from evaluation.runs import METRICS_FILE, RUN_FILE, VERSION, Run, write_json
 from jobs.run_directory import StagedRun
 from jobs.session import ROOT, STARTED
-from models.calibration import calibration_error, mean_loss
-from models.prediction import count_confusions, mistakes_of_pairs, striking_predictions
+from models.prediction import judge, mistakes_of_pairs, striking_predictions
 from preprocessing.prepare import PreparedImages, to_array
 from preprocessing.schema import TEST, TRAIN, VALIDATION
 from preprocessing.storage import Storage
@@ -113,17 +112,17 @@ def write_outcome(
     # read again: a second use must not ask the model a second time
     predictions = predictions.sparkSession.read.parquet(f"{staged.uri}/predictions")
     with watch.stage("evaluation"):
-        confusions = count_confusions(predictions, prepared.classes)
-        confusion = add_confusions(confusions, prepared.classes)
+        judged = judge(predictions, prepared.classes)
+        confusion = add_confusions(judged.confusions, prepared.classes)
         if confusion.sum() != prepared.rows(TEST):
             raise OSError(
                 f"{staged.uri}/predictions: {confusion.sum()} of {prepared.rows(TEST)} predictions are there:"
                 " not every host sees the folder that the driver sees"
             )
         test = summarise(confusion, prepared.classes) | {
-            "loss": mean_loss(predictions, prepared.classes),
-            "calibration_error": calibration_error(predictions),
-            "sources": {name: _of_source(found, prepared.classes) for name, found in confusions.items()},
+            "loss": judged.loss,
+            "calibration_error": judged.calibration_error,
+            "sources": {name: _of_source(found, prepared.classes) for name, found in judged.confusions.items()},
         }
         pairs = confused_pairs(confusion, prepared.classes)
         charts = _charts(prepared, model, predictions, confusion, pairs)

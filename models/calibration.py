@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 from scipy.optimize import minimize_scalar
 
 # Rows that the temperature is found by: of fixed size, however many there are.
@@ -48,24 +47,3 @@ def calibrate(model: keras.Model, predictions: DataFrame, classes: list[str]) ->
     last = model.layers[-1]
     last.set_weights([weights / temperature for weights in last.get_weights()])
     return Calibration(temperature, loss(0.0), float(found.fun))
-
-
-def calibration_error(predictions: DataFrame, bins: int = 15) -> float:
-    """The expected calibration error: how far the probability of the answer is from how often it is right, on average
-    over ``bins`` of it (Naeini et al., 2015); 0..1."""
-    probability = F.array_max("probabilities")
-    by_bin = F.least(F.floor(probability * bins), F.lit(bins - 1))
-    right = (F.col("label") == F.col("prediction")).cast("double")
-    gaps = predictions.groupBy(by_bin).agg(F.sum(right - probability).alias("gap"), F.count(F.lit(1)).alias("count"))
-    total = gaps.agg(F.sum(F.abs("gap")), F.sum("count")).head()
-    assert total is not None
-    return float(total[0] / total[1])
-
-
-def mean_loss(predictions: DataFrame, classes: list[str]) -> float:
-    """The mean cross-entropy of the true class."""
-    places = F.create_map(*[F.lit(value) for place, name in enumerate(classes) for value in (name, place)])
-    likelihood = F.col("probabilities")[places[F.col("label")]]
-    row = predictions.agg(F.mean(-F.log(F.greatest(likelihood, F.lit(1e-7))))).head()
-    assert row is not None
-    return float(row[0])

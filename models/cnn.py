@@ -23,7 +23,7 @@ from horovod.spark.keras import KerasEstimator
 from pyspark.sql import SparkSession
 
 import models
-from models.callbacks import CosineSchedule, EpochEnd, GoOn, LastModel, PlateauSchedule
+from models.callbacks import Bfloat16, CosineSchedule, EpochEnd, GoOn, PlateauSchedule, SmallModel
 from models.checkpoints import Checkpoint, Checkpoints
 from models.cluster import ExecutorWatch, is_local, network_interfaces, wait_for_slots
 from models.data_module import data_module
@@ -188,6 +188,8 @@ class NetworkTraining:
         errors = LastLines()
         checkpoints = self.checkpoints.claim()
         callbacks: list[keras.callbacks.Callback] = [GoOn(checkpoints, done)] if last else []
+        if self.settings.precision == "bfloat16":
+            callbacks.append(Bfloat16())
         if self.settings.schedule == "cosine":
             callbacks.append(CosineSchedule(self.settings.epochs, done))
         elif self.settings.schedule == "plateau":
@@ -215,7 +217,7 @@ class NetworkTraining:
                 label_cols=[LABEL],
                 validation=VALIDATION,
                 callbacks=callbacks,
-                checkpoint_callback=LastModel(),
+                checkpoint_callback=SmallModel(),
                 batch_size=int(self.settings.batch_size),  # Spark ML takes int itself and no subclass
                 epochs=int(self.settings.epochs) - done,
                 # rows in another order than those of the epochs before

@@ -2,11 +2,14 @@
 
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras
 import numpy as np
-import pandas as pd
+import pyarrow as pa
+import tensorflow as tf
 from pyspark.ml import PipelineModel
 from pyspark.ml.classification import RandomForestClassificationModel
 from pyspark.ml.functions import vector_to_array
@@ -14,8 +17,12 @@ from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from preprocessing.arrow import lists, to_rows
+
 # Pictures at a time: a network holds some hundred times their bytes.
 BATCH, BATCH_BYTES = 512, 8 * 1024 * 1024
+
+_BINS = 15
 
 PREDICTIONS = T.StructType(
     [
@@ -33,25 +40,22 @@ def predict_with_network(images: DataFrame, model: keras.Model, classes: list[st
     """The columns of ``PREDICTIONS`` for each row of an image table; the model is loaded once a Python worker."""
     saved = images.sparkSession.sparkContext.broadcast(_saved(model))
 
-    def predict(batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        network = _load(saved.value)
-        for batch in batches:
-            pixels = np.frombuffer(b"".join(batch["pixels"]), dtype=np.uint8).reshape(len(batch), -1)
+    def predict(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        network, names = _load(saved.value), np.array(classes)
+        for batch in (batch for batch in batches if batch.num_rows):
+            pixels = to_rows(batch.column("pixels"))
             size = min(BATCH, max(16, BATCH_BYTES // pixels.shape[1]))
             probabilities = np.concatenate(
                 [network.predict_on_batch(pixels[i : i + size]) for i in range(0, len(pixels), size)]
             )
-            yield pd.DataFrame(
-                {
-                    "id": batch["id"],
-                    "source": batch["source"],
-                    "label": batch["label"],
-                    "prediction": [classes[i] for i in probabilities.argmax(axis=1)],
-                    "probabilities": list(probabilities),
-                }
-            )
+            columns = [
+                *(batch.column(name) for name in ("id", "source", "label")),
+                pa.array(names[probabilities.argmax(axis=1)]),
+                lists(probabilities),
+            ]
+            yield pa.RecordBatch.from_arrays(columns, names=PREDICTIONS.names)
 
-    return images.select("id", "source", "pixels", "label").mapInPandas(predict, PREDICTIONS)
+    return images.select("id", "source", "label", "pixels").mapInArrow(predict, PREDICTIONS)
 
 
 def predict_with_forest(
@@ -66,15 +70,44 @@ def predict_with_forest(
     )
 
 
-def count_confusions(predictions: DataFrame, classes: list[str]) -> dict[str, np.ndarray]:
-    """How often each class (row) was predicted as each class (column), by source; ``int64``, shape ``(classes,
-    classes)``."""
+@dataclass(frozen=True)
+class Judged:
+    """What predictions are worth.
+
+    Args:
+        confusions: how often each class (row) was predicted as each class (column), by source; ``int64``, shape
+            ``(classes, classes)``.
+        loss: the mean cross-entropy of the true class.
+        calibration_error: the expected calibration error: how far the probability of the answer is from how often it is
+            right, on average over 15 bins of it (Naeini et al., 2015); 0..1.
+    """
+
+    confusions: dict[str, np.ndarray]
+    loss: float
+    calibration_error: float
+
+
+def judge(predictions: DataFrame, classes: list[str]) -> Judged:
+    """Look at all predictions once; ``classes`` are in the order of the probabilities."""
     place = {name: index for index, name in enumerate(classes)}
+    places = F.create_map(*[F.lit(value) for pair in place.items() for value in pair])
+    probability = F.array_max("probabilities")
+    likelihood = F.col("probabilities")[places[F.col("label")]]
+    by_bin = F.least(F.floor(probability * _BINS), F.lit(_BINS - 1)).alias("bin")
+    counted = predictions.groupBy("source", "label", "prediction", by_bin).agg(
+        F.count(F.lit(1)).alias("count"),
+        F.sum(-F.log(F.greatest(likelihood, F.lit(1e-7)))).alias("loss"),
+        F.sum((F.col("label") == F.col("prediction")).cast("double") - probability).alias("gap"),
+    )
     confusions: dict[str, np.ndarray] = {}
-    for row in predictions.groupBy("source", "label", "prediction").count().orderBy("source").collect():
+    gaps, loss, total = np.zeros(_BINS), 0.0, 0
+    for row in counted.orderBy("source").collect():
         confusion = confusions.setdefault(row["source"], np.zeros((len(classes), len(classes)), dtype=np.int64))
-        confusion[place[row["label"]], place[row["prediction"]]] = row["count"]
-    return confusions
+        confusion[place[row["label"]], place[row["prediction"]]] += row["count"]
+        gaps[row["bin"]] += row["gap"]
+        loss += row["loss"]
+        total += row["count"]
+    return Judged(confusions, loss / max(total, 1), float(np.abs(gaps).sum() / max(total, 1)))
 
 
 def striking_predictions(predictions: DataFrame, images: DataFrame, limit: int) -> DataFrame:
@@ -127,6 +160,10 @@ def _load(saved: bytes) -> keras.Model:
     key = hash(saved)
     if key not in _loaded:
         _loaded.clear()
+        with suppress(RuntimeError):  # TensorFlow has begun: in this worker, with an earlier network
+            # a worker has one core, and TensorFlow would start threads for all
+            tf.config.threading.set_intra_op_parallelism_threads(1)
+            tf.config.threading.set_inter_op_parallelism_threads(1)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.keras"
             path.write_bytes(saved)

@@ -111,6 +111,8 @@ class Training:
         label_smoothing: the share of a label's weight that is spread over all classes.
         balance: sources have equal shares of the training pictures: those of smaller ones are repeated.
         calibration: the probabilities are made to fit the validation pictures, by one temperature.
+        precision: of convolutions and matrix products; in bfloat16 they are up to 1.7 times as fast on processors with
+            AVX512-BF16 or AMX, and slower on others. Weights stay float32.
         augmentation: how training pictures are changed.
         fine_tuning: what follows, for networks with a backbone.
     """
@@ -125,6 +127,7 @@ class Training:
     label_smoothing: ClosedUnitInterval = 0.0
     balance: bool = False
     calibration: bool = False
+    precision: Literal["float32", "bfloat16"] = "float32"
     augmentation: Augmentation = field(default_factory=Augmentation)
     fine_tuning: FineTuning | None = None
 

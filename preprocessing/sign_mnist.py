@@ -13,6 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
 
+from preprocessing.arrow import content, from_rows
 from preprocessing.decoding import resize_pixels
 from preprocessing.errors import InputError
 from preprocessing.labels import LETTERS
@@ -126,7 +127,7 @@ def _parse_batches(
     constants = {"source": source, "file": file, "split": split}
     for batch in batches:
         rows, text = batch.num_rows, batch.column("text")
-        if clean := parse_clean(_buffer(text), rows):
+        if clean := parse_clean(content(text), rows):
             columns = _columns(*clean, settings)
         else:
             parsed = [parse_line(line.removesuffix("\n")) for line in text.to_pylist()]
@@ -161,27 +162,13 @@ def _columns(labels: np.ndarray, pixels: np.ndarray, settings: Preprocessing) ->
         resized = b"".join(resize_pixels(row.tobytes(), shape, settings) for row in pixels)
         pixels = np.frombuffer(resized, dtype=np.uint8).reshape(len(pixels), -1)
     described = describe(pixels.reshape(-1, *settings.shape))
-    return {"label": np.array(LETTERS)[labels], "pixels": _binary(pixels), "descriptor": _binary(described)}
+    return {"label": np.array(LETTERS)[labels], "pixels": from_rows(pixels), "descriptor": from_rows(described)}
 
 
 def _described(pixels: bytes | None, settings: Preprocessing) -> bytes | None:
     if pixels is None:
         return None
     return describe(np.frombuffer(pixels, dtype=np.uint8).reshape(1, *settings.shape)).tobytes()
-
-
-def _buffer(texts: pa.StringArray) -> memoryview:
-    """The bytes of all texts, one after the other, as they lie in memory."""
-    _, offsets, data = texts.buffers()
-    ends = np.frombuffer(offsets, dtype=np.int32)[texts.offset : texts.offset + len(texts) + 1]
-    return memoryview(data)[ends[0] : ends[-1]]
-
-
-def _binary(rows: np.ndarray) -> pa.BinaryArray:
-    """A value for each row of bytes, without a copy."""
-    count, width = rows.shape
-    offsets = np.arange(count + 1, dtype=np.int32) * width
-    return pa.BinaryArray.from_buffers(pa.binary(), count, [None, pa.py_buffer(offsets), pa.py_buffer(rows)])
 
 
 def _unreadable(path: str, error: Exception) -> InputError:

@@ -21,8 +21,9 @@ def history(cluster: Cluster, run: str) -> pd.DataFrame:
 
 
 def left(cluster: Cluster) -> list[str]:
-    """What lies in the store, and what is half-written beside the runs."""
-    return cluster.shell("master", "ls /shared/store; ls -A /shared/runs | grep '^[.]' || true").split()
+    """What lies in the store beside the features that other jobs find again, and what is half-written beside runs."""
+    command = "ls /shared/store | grep -v '^features-'; ls -A /shared/runs | grep '^[.]' || true"
+    return cluster.shell("master", command).split()
 
 
 def processes(cluster: Cluster) -> str:

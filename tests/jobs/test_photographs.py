@@ -160,8 +160,9 @@ def test_a_forest_grows_on_principal_components(jobs: Callable[[str], Finished],
     assert (folder / "runs/forest/figures/pixel_importance.png").exists()
 
 
-def test_nothing_is_left_in_the_store(jobs: Callable[[str], Finished], folder: Path) -> None:
+def test_nothing_is_left_in_the_store_but_features(jobs: Callable[[str], Finished], folder: Path) -> None:
     for name in ("photo", "forest"):
         jobs(name)
-    assert not (folder / "store").exists()
+    assert {path.name.split("-")[0] for path in (folder / "store").iterdir()} == {"features"}
+    assert all((path / "prepared.json").exists() for path in (folder / "store").iterdir())
     assert [path.name for path in (folder / "runs").iterdir() if path.name.startswith(".")] == []

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from models.calibration import calibrate, calibration_error, mean_loss
-from models.prediction import PREDICTIONS
+from models.calibration import calibrate
+from models.prediction import PREDICTIONS, judge
 
 CLASSES = ["A", "B", "C"]
 
@@ -37,8 +37,8 @@ def test_a_network_that_is_too_sure_becomes_as_sure_as_it_is_right(spark: SparkS
     assert found.temperature == pytest.approx(4, rel=0.15)
     assert found.loss_after < found.loss_before
     after = predictions(spark, sure.predict(x, verbose=0), labels)
-    assert mean_loss(after, CLASSES) == pytest.approx(found.loss_after, rel=1e-3)
-    assert calibration_error(after) < 0.03 < calibration_error(before)
+    assert judge(after, CLASSES).loss == pytest.approx(found.loss_after, rel=1e-3)
+    assert judge(after, CLASSES).calibration_error < 0.03 < judge(before, CLASSES).calibration_error
     assert [row["prediction"] for row in after.collect()] == [row["prediction"] for row in before.collect()]
 
 
@@ -47,9 +47,9 @@ def test_the_calibration_error_is_the_gap_between_sure_and_right(spark: SparkSes
     probabilities = np.array([[0.9, 0.05, 0.05]] * 10 + [[0.6, 0.2, 0.2]] * 10)
     labels = np.array([0] * 5 + [1] * 5 + [0] * 6 + [2] * 4)
     found = predictions(spark, probabilities, labels)
-    assert calibration_error(found) == pytest.approx((10 * 0.4 + 10 * 0.0) / 20, abs=1e-6)
+    assert judge(found, CLASSES).calibration_error == pytest.approx((10 * 0.4 + 10 * 0.0) / 20, abs=1e-6)
     expected = -np.log([0.9] * 5 + [0.05] * 5 + [0.6] * 6 + [0.2] * 4).mean()
-    assert mean_loss(found, CLASSES) == pytest.approx(expected, rel=1e-5)
+    assert judge(found, CLASSES).loss == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_temperature_is_within_the_saved_model(spark: SparkSession, model: keras.Model, tmp_path: Path) -> None:

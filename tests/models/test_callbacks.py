@@ -5,8 +5,9 @@ import horovod.tensorflow.keras as hvd
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from models.callbacks import CosineSchedule, EpochEnd, GoOn
+from models.callbacks import Bfloat16, CosineSchedule, EpochEnd, GoOn
 from models.checkpoints import Checkpoints
 from models.process_output import LastLines
 from models.settings import Training
@@ -110,3 +111,24 @@ def test_of_what_a_failed_process_prints_its_error_is_shown() -> None:
     other.write("[0]<stderr>:Killed\n")
     assert list(other.named) == []
     assert other.lines[-1] == "Killed"
+
+
+def test_in_bfloat16_a_training_goes_nearly_as_in_float32_and_its_weights_stay_float32() -> None:
+    def trained(*callbacks: keras.callbacks.Callback) -> tuple[float, keras.Model]:
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential(
+            [keras.layers.Conv2D(8, 3, input_shape=(8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(2)]
+        )
+        model.compile(keras.optimizers.SGD(0.05), "mse")
+        x = np.random.default_rng(0).normal(size=(64, 8, 8, 1)).astype(np.float32)
+        history = model.fit(x, x[:, :2, 0, 0], 16, 3, shuffle=False, verbose=0, callbacks=list(callbacks))
+        return history.history["loss"][-1], model
+
+    loss, _ = trained()
+    try:
+        low, model = trained(Bfloat16())
+        assert tf.config.optimizer.get_experimental_options()["auto_mixed_precision_onednn_bfloat16"] is True
+    finally:
+        tf.config.optimizer.set_experimental_options({"auto_mixed_precision_onednn_bfloat16": False})
+    assert low == pytest.approx(loss, rel=0.1)
+    assert {array.dtype for array in model.get_weights()} == {np.dtype(np.float32)}
