@@ -64,11 +64,7 @@ cluster-train: cluster
 cluster-down:
 	$(COMPOSE) down --remove-orphans
 
-test-# ONLY=training,forest for parts of it; DATA and OUTPUT
-bench: setup
-	.venv/bin/spark-submit benchmarks/run.py $(if $(ONLY),--only $(ONLY)) $(if $(DATA),--data $(DATA)) $(if $(OUTPUT),--output $(OUTPUT))
-
-data: setup
+test-data: setup
 	.venv/bin/pytest tests/real_data $(ARGS)
 
 test-cluster: setup
