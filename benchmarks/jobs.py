@@ -55,7 +55,8 @@ def growth(bench: Bench) -> list[Figure]:
             options = ("--training.epochs", 2, "--max-rejected", 0.2)
             job, metrics = _train(folder, data, "baseline", *options, watch_memory=True)
             store = sum(file.stat().st_size for file in (folder / "store").rglob("*") if file.is_file())
-        shutil.rmtree(data) if times > 1 else None
+        if times > 1:
+            shutil.rmtree(data)
         rows = sum(metrics["rows"].values())
         about = {"times": times, "seconds": metrics["seconds"], "memory": job.memory, "bytes_a_row": store / rows}
         name = f"{times} times the rows"

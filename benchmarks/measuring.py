@@ -7,6 +7,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -159,8 +160,6 @@ def run_job(*command: object, watch_memory: bool = False) -> FinishedJob:
         )
         memory: dict[str, int] = {}
         if watch_memory:
-            import threading
-
             threading.Thread(target=_watch_memory, args=(process, memory), daemon=True).start()
         lines = [(time.time(), line.rstrip("\n")) for line in process.stdout or []]
         status = process.wait()

@@ -133,7 +133,6 @@ def forest(bench: Bench, spark: SparkSession) -> list[Figure]:
         return seconds
 
     def ours() -> float:
-        prepared = _prepare(spark, bench.data, folder)
         train, test = (
             prepared.pipeline.transform(prepared.split(split)).select("id", "features", "label_index")
             for split in (TRAIN, TEST)

