@@ -320,13 +320,14 @@ def _handled_signals() -> Iterator[None]:
 
 
 def _process_environment(spark: SparkSession, num_proc: int) -> dict[str, str]:
-    """Threads for each process: all of TensorFlow's on every process would fight for the same cores."""
+    """Threads and memory of each process: all of TensorFlow's on every one would fight for the same cores."""
     context = spark.sparkContext
     if is_local(spark):
         cores = max(1, (os.cpu_count() or 1) // num_proc)
     else:
         cores = int(context.getConf().get("spark.task.cpus", "1"))
-    return {"TF_NUM_INTRAOP_THREADS": str(cores), "TF_NUM_INTEROP_THREADS": str(cores)}
+    # With an arena for each thread, as glibc has it, a process is larger by what the threads have freed.
+    return {"TF_NUM_INTRAOP_THREADS": str(cores), "TF_NUM_INTEROP_THREADS": str(cores), "MALLOC_ARENA_MAX": "2"}
 
 
 def _say(epochs: int, told: dict[str, Any]) -> None:
