@@ -9,6 +9,8 @@ from benchmarks.measuring import SUBMIT, Bench, Figure, FinishedJob, run_job
 
 SEEDS = (0, 1, 2)
 SIZES = (1, 2, 4, 8, 16)
+# With executors of its own, for a driver that is one does not tell what a driver needs.
+CLUSTER = ("--master", "local-cluster[2,1,3072]", "--driver-memory", "1g", "--executor-memory", "3g")
 
 
 def around(bench: Bench) -> list[Figure]:
@@ -53,7 +55,7 @@ def growth(bench: Bench) -> list[Figure]:
         data = bench.enlarged(times)
         with bench.folder() as folder:
             options = ("--training.epochs", 2, "--max-rejected", 0.2)
-            job, metrics = _train(folder, data, "baseline", *options, watch_memory=True)
+            job, metrics = _train(folder, data, "baseline", *options, spark=CLUSTER, watch_memory=True)
             store = sum(file.stat().st_size for file in (folder / "store").rglob("*") if file.is_file())
         if times > 1:
             shutil.rmtree(data)
@@ -65,11 +67,16 @@ def growth(bench: Bench) -> list[Figure]:
 
 
 def _train(
-    folder: Path, data: Path, experiment: str, *options: object, watch_memory: bool = False
+    folder: Path,
+    data: Path,
+    experiment: str,
+    *options: object,
+    spark: tuple[str, ...] = (),
+    watch_memory: bool = False,
 ) -> tuple[FinishedJob, dict[str, Any]]:
     name = experiment if experiment == "sign_mnist" else f"sign_mnist_{experiment}"
     job = run_job(
-        SUBMIT, "jobs/train_cnn.py", "--config", f"conf/{name}.yaml", "--data", data, *options,
+        SUBMIT, *spark, "jobs/train_cnn.py", "--config", f"conf/{name}.yaml", "--data", data, *options,
         "--run", folder / "run", "--store", folder / "store", "--overwrite",
         watch_memory=watch_memory,
     )  # fmt: skip

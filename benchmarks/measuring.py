@@ -172,7 +172,7 @@ def run_job(*command: object, watch_memory: bool = False) -> FinishedJob:
 
 
 def _watch_memory(process: subprocess.Popen[str], memory: dict[str, int]) -> None:
-    """The peak resident memory of a job's driver, JVM, Horovod processes and Spark's Python workers."""
+    """The peak resident memory of a job's driver, JVMs, Horovod processes and Spark's Python workers."""
     while process.poll() is None:
         try:
             found = psutil.Process(process.pid).children(recursive=True)
@@ -193,7 +193,8 @@ def _watch_memory(process: subprocess.Popen[str], memory: dict[str, int]) -> Non
 
 def _kind(command: str) -> str | None:
     kinds = {
-        "org.apache.spark.deploy.SparkSubmit": "JVM",
+        "org.apache.spark.deploy.SparkSubmit": "driver's JVM",
+        "CoarseGrainedExecutorBackend": "executor's JVM",
         "horovod.spark.task.gloo_exec_fn": "Horovod process",
         "pyspark.daemon": "Python worker",
         "pyspark/daemon": "Python worker",

@@ -62,12 +62,12 @@ class ShardDataModule(DataModule):
             x, y = rows
             return (augment(x, self.shape, self.augmentation, seed) if changes else x), tf.one_hot(y, self.classes)
 
-        return tf.data.Dataset.zip((batches, seeds)).map(change).prefetch(2)
+        return _as_written(tf.data.Dataset.zip((batches, seeds)).map(change).prefetch(2))
 
     def val_data(self) -> tf.data.Dataset:
         """The shard's validation rows, in order, over and over."""
         batches = self._rows(self.val_dir, self.val_batch_size, None)
-        return batches.map(lambda x, y: (x, tf.one_hot(y, self.classes))).prefetch(2)
+        return _as_written(batches.map(lambda x, y: (x, tf.one_hot(y, self.classes))).prefetch(2))
 
     def _rows(self, path: str, batch_size: int, seed: int | None) -> tf.data.Dataset:
         """Batches without end of pixels and class numbers; mixed where there is a seed."""
@@ -117,6 +117,14 @@ class ShardDataModule(DataModule):
             reader_pool_type="dummy",
             storage_options=self.storage_options,
         )
+
+
+def _as_written(data: tf.data.Dataset) -> tf.data.Dataset:
+    """Without the thread that tunes what is left to it: nothing is, and a process would wait for it at its end, up to a
+    minute."""
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return data.with_options(options)
 
 
 def _chunks(reader: Reader) -> Iterator[tuple[np.ndarray, np.ndarray]]:
