@@ -50,10 +50,14 @@ def stored_images(spark: SparkSession, storage: Storage, sources: Sources, store
     if storage.exists(f"{folder}/{_ABOUT}"):
         return _read(spark, storage, folder)
     prepared = prepare_images(spark, storage, sources)
-    _write(storage, prepared, half)
+    _write(prepared, half)
     if not storage.exists(f"{folder}/{_ABOUT}"):  # another job may have been as quick
-        storage.delete(folder)
-        storage.rename(half, folder)
+        if folder != half:
+            storage.delete(folder)
+            storage.rename(half, folder)
+        # the last of it, and not renamed with the rest: S3 moves one file after the other
+        _write_about(storage, prepared, folder)
+    prepared.release()
     # fitted already: it need not be loaded
     return replace(_read(spark, storage, folder), load_pipeline=prepared.load_pipeline)
 
@@ -91,8 +95,8 @@ def _listing(spark: SparkSession, storage: Storage, folder: str) -> list[Any]:
     return [count, str(total), storage.empty_files(folder, count)]
 
 
-def _write(storage: Storage, prepared: PreparedImages, folder: str) -> None:
-    """Everything that :func:`_read` finds again; at last the file that tells that it is all there."""
+def _write(prepared: PreparedImages, folder: str) -> None:
+    """All tables that :func:`_read` finds again."""
     places = {name: place for place, name in enumerate(prepared.classes)}
     numbers = F.create_map(*[F.lit(value) for pair in places.items() for value in pair])
     images = prepared.images.withColumn("label_index", numbers[F.col("label")])
@@ -112,6 +116,10 @@ def _write(storage: Storage, prepared: PreparedImages, folder: str) -> None:
     with ThreadPoolExecutor(3) as pool:
         for step in [pool.submit(step) for step in steps]:
             step.result()
+
+
+def _write_about(storage: Storage, prepared: PreparedImages, folder: str) -> None:
+    """What else there is to know of them; that it is there tells that all is."""
     about = {
         "rejections": asdict(prepared.rejections),
         "counted": asdict(prepared.counted),
@@ -124,7 +132,6 @@ def _write(storage: Storage, prepared: PreparedImages, folder: str) -> None:
         file = Path(local) / _ABOUT
         file.write_text(json.dumps(about))
         storage.upload(file, f"{folder}/{_ABOUT}")
-    prepared.release()
 
 
 def _samples(prepared: PreparedImages) -> DataFrame:
