@@ -1,7 +1,8 @@
 """Predictions of a trained model for a table of images, in batches on the executors."""
 
+import functools
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,9 +46,7 @@ def predict_with_network(images: DataFrame, model: keras.Model, classes: list[st
         for batch in (batch for batch in batches if batch.num_rows):
             pixels = to_rows(batch.column("pixels"))
             size = min(BATCH, max(16, BATCH_BYTES // pixels.shape[1]))
-            probabilities = np.concatenate(
-                [network.predict_on_batch(pixels[i : i + size]) for i in range(0, len(pixels), size)]
-            )
+            probabilities = np.concatenate([network(pixels[i : i + size]).numpy() for i in range(0, len(pixels), size)])
             columns = [
                 *(batch.column(name) for name in ("id", "source", "label")),
                 pa.array(names[probabilities.argmax(axis=1)]),
@@ -152,11 +151,11 @@ def _saved(model: keras.Model) -> bytes:
         return path.read_bytes()
 
 
-_loaded: dict[int, keras.Model] = {}
+_loaded: dict[int, Callable[[np.ndarray], tf.Tensor]] = {}
 
 
-def _load(saved: bytes) -> keras.Model:
-    """The network, built once a Python worker and kept for its next tasks."""
+def _load(saved: bytes) -> Callable[[np.ndarray], tf.Tensor]:
+    """The network, built once a Python worker and kept for its next tasks, as one graph for batches of any size."""
     key = hash(saved)
     if key not in _loaded:
         _loaded.clear()
@@ -167,7 +166,13 @@ def _load(saved: bytes) -> keras.Model:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.keras"
             path.write_bytes(saved)
-            _loaded[key] = keras.models.load_model(path, compile=False)
+            network = keras.models.load_model(path, compile=False)
+        _loaded[key] = tf.function(
+            functools.partial(network, training=False),
+            input_signature=[tf.TensorSpec(network.input_shape, tf.uint8)],
+            # nothing in a network is Python's to decide, and what would be written for it stays in the temporary folder
+            autograph=False,
+        )
     return _loaded[key]
 
 
