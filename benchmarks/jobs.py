@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.measuring import SUBMIT, Bench, Figure, FinishedJob, run_job
 
-SEEDS = (0, 1, 2)
+SEEDS, ACCURACY = (0, 1, 2), 0.999
 SIZES = (1, 2, 4, 8, 16)
 # With executors of its own, for a driver that is one does not tell what a driver needs.
 CLUSTER = ("--master", "local-cluster[2,1,3072]", "--driver-memory", "1g", "--executor-memory", "3g")
@@ -40,9 +40,10 @@ def accuracy(bench: Bench) -> list[Figure]:
             job, metrics = _train(folder, bench.data, "sign_mnist", "--seed", seed)
             seconds.append(job.seconds)
             accuracies.append(metrics["test"]["accuracy"])
+    reached = "" if min(accuracies) >= ACCURACY else f", {ACCURACY} not reached"
     return [
         Figure(
-            "accuracy", "conf/sign_mnist.yaml, three seeds", "s", seconds, "≤ 120", more_is_better=False,
+            "accuracy", f"conf/sign_mnist.yaml, three seeds{reached}", "s", seconds, "≤ 120", more_is_better=False,
             about={"test_accuracy": accuracies},
         )
     ]  # fmt: skip
@@ -57,8 +58,7 @@ def growth(bench: Bench) -> list[Figure]:
             options = ("--training.epochs", 2, "--max-rejected", 0.2)
             job, metrics = _train(folder, data, "baseline", *options, spark=CLUSTER, watch_memory=True)
             store = sum(file.stat().st_size for file in (folder / "store").rglob("*") if file.is_file())
-        if times > 1:
-            shutil.rmtree(data)
+        shutil.rmtree(data)
         rows = sum(metrics["rows"].values())
         about = {"times": times, "seconds": metrics["seconds"], "memory": job.memory, "bytes_a_row": store / rows}
         name = f"{times} times the rows"

@@ -1,5 +1,6 @@
 """What all benchmarks share: runs in turn, jobs with the times of their lines, memory, Sign-MNIST made larger."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -83,11 +84,13 @@ class Bench:
             shutil.rmtree(folder)
 
     def enlarged(self, times: int) -> Path:
-        """A folder with so many times the rows: repeated, each time with other noise of three greys at most."""
-        folder = self.work / f"times_{times}"
-        if times == 1 or folder.exists():
-            return self.data if times == 1 else folder
-        folder.mkdir()
+        """A folder with so many times the rows, unpacked: repeated, each time with other noise of up to three greys."""
+        files = [_packed_or_not(self.data / name) for name in FILES.values()]
+        key = hashlib.sha256(repr([(str(file), file.stat().st_mtime_ns) for file in files]).encode()).hexdigest()[:8]
+        folder = self.work / f"times_{times}_{key}"
+        if folder.exists():
+            return folder
+        half = Path(tempfile.mkdtemp(dir=self.work))
         for name in FILES.values():
             rows = read_rows(self.data / name)
             rng = np.random.default_rng(0)
@@ -96,13 +99,17 @@ class Bench:
                 changed = rows.to_numpy(dtype=np.int16, copy=True)
                 changed[:, 1:] = (changed[:, 1:] + noise).clip(0, 255)
                 table = pd.DataFrame(changed, columns=rows.columns)
-                table.to_csv(folder / name, mode="a", header=turn == 0, index=False)
-        return folder
+                table.to_csv(half / name, mode="a", header=turn == 0, index=False)
+        return half.rename(folder)
 
 
 def read_rows(path: Path) -> pd.DataFrame:
     """A CSV file of Sign-MNIST, packed or not."""
-    return pd.read_csv(path if path.exists() else path.with_name(f"{path.name}.gz"), dtype=np.uint8)
+    return pd.read_csv(_packed_or_not(path), dtype=np.uint8)
+
+
+def _packed_or_not(path: Path) -> Path:
+    return path if path.exists() else path.with_name(f"{path.name}.gz")
 
 
 def in_turn(pairs: int, peer: Callable[[], Any], ours: Callable[[], Any]) -> tuple[list[Any], list[Any]]:
@@ -131,8 +138,8 @@ class FinishedJob:
 
     @property
     def last(self) -> Any:
-        """The last line, as JSON: what a peer says."""
-        return json.loads(self.lines[-1][1])
+        """The last line of JSON: what a peer says."""
+        return json.loads(next(text for _, text in reversed(self.lines) if text.startswith("{")))
 
     @property
     def rows(self) -> int:

@@ -86,7 +86,7 @@ def _keep(output: Path, part: str, figures: list[Figure]) -> None:
     kept[part] = {
         "measured": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "cores": os.cpu_count(),
-        "processor": platform.processor() or platform.machine(),
+        "processor": _processor(),
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("pyspark", "horovod", "tensorflow-cpu", "petastorm", "pandas")},
         "figures": [asdict(figure) | {"median": figure.median, "ratio": figure.ratio} for figure in figures],
@@ -95,6 +95,12 @@ def _keep(output: Path, part: str, figures: list[Figure]) -> None:
     draw_ratios(kept, output / "ratios.png")
     if "growth" in kept:
         draw_growth(kept["growth"]["figures"], output / "growth.png")
+
+
+def _processor() -> str:
+    said = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    names = [line.split(":")[1].strip() for line in said.splitlines() if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 if __name__ == "__main__":

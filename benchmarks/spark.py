@@ -9,7 +9,6 @@ import keras
 import numpy as np
 from pyspark.ml.classification import RandomForestClassificationModel, RandomForestClassifier
 from pyspark.ml.evaluation import MulticlassClassificationEvaluator
-from pyspark.ml.feature import VectorAssembler
 from pyspark.sql import DataFrame, SparkSession
 from sklearn.ensemble import RandomForestClassifier as ScikitForest
 
@@ -80,8 +79,7 @@ def prediction(bench: Bench, spark: SparkSession) -> list[Figure]:
     figures = []
     with bench.folder() as folder:
         images = _prepare(spark, bench.enlarged(10), folder).split(TEST)
-        pixels = np.frombuffer(b"".join(row["pixels"] for row in images.select("pixels").toLocalIterator()), np.uint8)
-        pixels = pixels.reshape(-1, 784)
+        pixels, _ = _arrays(images)
         for name in ("baseline", "handshape"):
             model = build_network(Network(name=name), (28, 28, 1), 24, by_range(1))  # type: ignore[arg-type]
             predicted = predict_with_network(images, model, [f"class {i}" for i in range(24)])
@@ -113,60 +111,56 @@ def prediction(bench: Bench, spark: SparkSession) -> list[Figure]:
 
 def forest(bench: Bench, spark: SparkSession) -> list[Figure]:
     """The forest of conf/sign_mnist_forest.yaml, against MLlib on plain Vector columns and against scikit-learn."""
-    plain = _plain_vectors(spark, bench.data)
     accuracies: dict[str, list[float]] = {"ours": [], "MLlib": [], "scikit-learn": []}
 
-    def judge(model: RandomForestClassificationModel, rows: DataFrame, label: str) -> float:
-        return MulticlassClassificationEvaluator(labelCol=label, metricName="accuracy").evaluate(model.transform(rows))
+    def judge(model: RandomForestClassificationModel, name: str) -> None:
+        evaluator = MulticlassClassificationEvaluator(labelCol="label_index", metricName="accuracy")
+        accuracies[name].append(evaluator.evaluate(model.transform(test)))
 
     def mllib() -> float:
-        train = plain[TRAIN].persist()
-        train.count()
+        rows = train.persist()
+        rows.count()
         classifier = RandomForestClassifier(
-            numTrees=TREES, maxDepth=DEPTH, seed=0, maxMemoryInMB=2048, cacheNodeIds=True, labelCol="label",
+            numTrees=TREES, maxDepth=DEPTH, seed=0, maxMemoryInMB=640, cacheNodeIds=True, labelCol="label_index",
         )  # fmt: skip
         begin = time.perf_counter()
-        model = classifier.fit(train)
+        model = classifier.fit(rows)
         seconds = time.perf_counter() - begin
-        accuracies["MLlib"].append(judge(model, plain[TEST], "label"))
-        train.unpersist()
+        judge(model, "MLlib")
+        rows.unpersist()
         return seconds
 
     def ours() -> float:
-        train, test = (
-            prepared.pipeline.transform(prepared.split(split)).select("id", "features", "label_index")
-            for split in (TRAIN, TEST)
-        )
         begin = time.perf_counter()
         model = train_forest(train, Forest(trees=TREES, max_depth=DEPTH, max_bins=8), 0)
         seconds = time.perf_counter() - begin
-        accuracies["ours"].append(judge(model, test, "label_index"))
+        judge(model, "ours")
+        return seconds
+
+    def scikit() -> float:
+        forest = ScikitForest(TREES, max_depth=DEPTH, n_jobs=-1, random_state=0)
+        seconds = _seconds(lambda: forest.fit(*arrays[TRAIN]))
+        accuracies["scikit-learn"].append(forest.score(*arrays[TEST]))
         return seconds
 
     with bench.folder() as folder:
         prepared = _prepare(spark, bench.data, folder)
+        arrays = {split: _arrays(prepared.split(split)) for split in (TRAIN, TEST)}
+        train, test = (
+            prepared.pipeline.transform(prepared.split(split)).select("id", "features", "label_index")
+            for split in (TRAIN, TEST)
+        )
         theirs, own = in_turn(3, mllib, ours)
-        rows = {name: read_rows(bench.data / file) for name, file in FILES.items()}
-        scikit = ScikitForest(TREES, max_depth=DEPTH, n_jobs=-1, random_state=0)
-        with_scikit = _seconds(lambda: scikit.fit(rows[TRAIN].drop(columns="label"), rows[TRAIN]["label"]))
-        accuracies["scikit-learn"] = [scikit.score(rows[TEST].drop(columns="label"), rows[TEST]["label"])]
+        with_scikit = [scikit() for _ in own]
         count = prepared.rows(TRAIN)
     about = {"accuracy": accuracies}
     name = f"{TREES} trees of depth {DEPTH}"
     return [
         Figure("forest", name, "s", own, "≥ 2", "MLlib on Vector columns", theirs, count, False, about),
-        Figure("forest", name, "s", own, "stated", "scikit-learn", [with_scikit] * len(own), count, False, about),
+        Figure("forest", name, "s", own, "stated", "scikit-learn", with_scikit, count, False),
     ]
 
 
-def _plain_vectors(spark: SparkSession, data: Path) -> dict[str, DataFrame]:
-    schema = "label double, " + ", ".join(f"pixel{i} double" for i in range(1, 785))
-    tables = {}
-    for split, name in FILES.items():
-        path = data / name if (data / name).exists() else data / f"{name}.gz"
-        rows = spark.read.csv(path.as_uri(), header=True, schema=schema)
-        assembler = VectorAssembler(inputCols=rows.columns[1:], outputCol="features")
-        tables[split] = (
-            assembler.transform(rows).select("features", "label").repartition(spark.sparkContext.defaultParallelism)
-        )
-    return tables
+def _arrays(images: DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    rows = images.select("pixels", "label").toPandas()
+    return np.frombuffer(b"".join(rows["pixels"]), np.uint8).reshape(len(rows), -1), rows["label"].to_numpy()

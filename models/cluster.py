@@ -31,8 +31,8 @@ TENSORFLOW = ("tensorflow", "tensorflow-cpu")
 
 
 def is_local(spark: SparkSession) -> bool:
-    """Whether driver and executors are one process."""
-    return str(spark.sparkContext.master).startswith("local")
+    """Whether driver and executors are one process: ``local-cluster`` has others."""
+    return str(spark.sparkContext.master).split("[")[0] == "local"
 
 
 def task_slots(spark: SparkSession) -> tuple[int, int]:
