@@ -118,7 +118,7 @@ def class_distribution(counts: dict[str, dict[str, int]]) -> Figure:
     axis.set(title="Pictures by class", xlabel="", ylabel="pictures")
     axis.grid(axis="x", visible=False)
     axis.legend(ncols=3)
-    axis.set_ylim(top=axis.get_ylim()[1] * 1.15)  # room for the legend
+    axis.set_ylim(top=axis.get_ylim()[1] * 1.25)  # room for the legend
     return figure
 
 
