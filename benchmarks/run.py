@@ -57,9 +57,10 @@ def main() -> None:
     bench = Bench(arguments.data.absolute(), work)
     in_spark = [part for part in SPARK if part in parts]
     if in_spark:
-        from benchmarks import spark as on_spark
-
         spark = open_session("bench")
+
+        from benchmarks import spark as on_spark  # brings TensorFlow, which the session silences
+
         for part in in_spark:
             _keep(output, part, _run(part, lambda part=part: getattr(on_spark, part)(bench, spark)))  # type: ignore[misc]
         spark.stop()
