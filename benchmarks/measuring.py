@@ -85,7 +85,7 @@ class Bench:
 
     def enlarged(self, times: int) -> Path:
         """A folder with so many times the rows, unpacked: repeated, each time with other noise of up to three greys."""
-        files = [_packed_or_not(self.data / name) for name in FILES.values()]
+        files = [packed_or_not(self.data / name) for name in FILES.values()]
         key = hashlib.sha256(repr([(str(file), file.stat().st_mtime_ns) for file in files]).encode()).hexdigest()[:8]
         folder = self.work / f"times_{times}_{key}"
         if folder.exists():
@@ -105,10 +105,11 @@ class Bench:
 
 def read_rows(path: Path) -> pd.DataFrame:
     """A CSV file of Sign-MNIST, packed or not."""
-    return pd.read_csv(_packed_or_not(path), dtype=np.uint8)
+    return pd.read_csv(packed_or_not(path), dtype=np.uint8)
 
 
-def _packed_or_not(path: Path) -> Path:
+def packed_or_not(path: Path) -> Path:
+    """The file, or the ``.gz`` that is there instead."""
     return path if path.exists() else path.with_name(f"{path.name}.gz")
 
 

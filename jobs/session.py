@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 STARTED = time.monotonic()
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("evaluation", "jobs", "models", "preprocessing")
-KRYO = "org.apache.spark.serializer.KryoSerializer"
 
 # The one place where libraries' warnings are silenced that a user can do nothing about. The environment reaches the
 # Python workers of executors and the processes of Horovod too.
@@ -76,7 +75,8 @@ def open_session(name: str, needed: tuple[str, ...] = ()) -> "SparkSession":
 
     # Java's own serializer keeps the last hundred objects of a stream: 400 MB of pictures a task that reads them back
     # from disk
-    builder = SparkSession.builder.appName(name).config("spark.serializer", KRYO)
+    kryo = "org.apache.spark.serializer.KryoSerializer"
+    builder = SparkSession.builder.appName(name).config("spark.serializer", kryo)
     for variable, value in QUIET.items():
         builder = builder.config(f"spark.executorEnv.{variable}", value)
     try:
