@@ -23,7 +23,7 @@ from horovod.spark.keras import KerasEstimator
 from pyspark.sql import SparkSession
 
 import models
-from models.callbacks import Bfloat16, CosineSchedule, EpochEnd, GoOn, PlateauSchedule, SmallModel
+from models.callbacks import Bfloat16, CosineSchedule, EpochEnd, GoOn, OwnCores, PlateauSchedule, SmallModel
 from models.checkpoints import Checkpoint, Checkpoints
 from models.cluster import ExecutorWatch, is_local, network_interfaces, wait_for_slots
 from models.data_module import data_module
@@ -188,6 +188,9 @@ class NetworkTraining:
         errors = LastLines()
         checkpoints = self.checkpoints.claim()
         callbacks: list[keras.callbacks.Callback] = [GoOn(checkpoints, done)] if last else []
+        cores = _cores_a_process(self.spark, num_proc)
+        if is_local(self.spark):
+            callbacks.append(OwnCores(cores))
         if self.settings.precision == "bfloat16":
             callbacks.append(Bfloat16())
         if self.settings.schedule == "cosine":
@@ -206,7 +209,7 @@ class NetworkTraining:
                     start_timeout=START_SECONDS,
                     nics=network_interfaces(self.spark),
                 ),
-                backend_env=_process_environment(self.spark, num_proc),
+                backend_env=_process_environment(cores),
                 store=self.store,
                 data_module=data_module(self.shape, self.classes, self.settings.augmentation),
                 model=self._model(self.start),
@@ -319,15 +322,23 @@ def _handled_signals() -> Iterator[None]:
             raise KeyboardInterrupt
 
 
-def _process_environment(spark: SparkSession, num_proc: int) -> dict[str, str]:
-    """Threads and memory of each process: all of TensorFlow's on every one would fight for the same cores."""
-    context = spark.sparkContext
+def _cores_a_process(spark: SparkSession, num_proc: int) -> int:
     if is_local(spark):
-        cores = max(1, (os.cpu_count() or 1) // num_proc)
-    else:
-        cores = int(context.getConf().get("spark.task.cpus", "1"))
-    # With an arena for each thread, as glibc has it, a process is larger by what the threads have freed.
-    return {"TF_NUM_INTRAOP_THREADS": str(cores), "TF_NUM_INTEROP_THREADS": str(cores), "MALLOC_ARENA_MAX": "2"}
+        return max(1, (os.cpu_count() or 1) // num_proc)
+    return int(spark.sparkContext.getConf().get("spark.task.cpus", "1"))
+
+
+def _process_environment(cores: int) -> dict[str, str]:
+    """Threads and memory of each process: all of TensorFlow's on every one would fight for the same cores."""
+    return {
+        "TF_NUM_INTRAOP_THREADS": str(cores),
+        "TF_NUM_INTEROP_THREADS": str(cores),
+        # With an arena for each thread, as glibc has it, a process is larger by what the threads have freed.
+        "MALLOC_ARENA_MAX": "2",
+        # Milliseconds between two rounds in which the processes tell each other what is ready to be summed. In
+        # Horovod's one millisecond the rounds take a fifth of the cores from networks whose step is some ten of them.
+        "HOROVOD_CYCLE_TIME": os.environ.get("HOROVOD_CYCLE_TIME", "5"),
+    }
 
 
 def _say(epochs: int, told: dict[str, Any]) -> None:

@@ -47,7 +47,7 @@ def mark_unusable(parsed: DataFrame, allow_duplicates: bool) -> DataFrame:
         .drop("pixels")
         .withColumn("labels", F.array(F.min("label").over(same_picture), F.max("label").over(same_picture)))
         .withColumn("copy", F.row_number().over(copies))
-        .withColumn("original", F.first("place").over(copies))
+        .withColumn("original", F.first(F.concat_ws(":", "source", "file", "line")).over(copies))
     )
     contradicting = usable & (F.col("labels")[0] != F.col("labels")[1])
     rows = rows.withColumn("detail", F.when(contradicting, F.concat_ws(" and ", "labels")).otherwise(F.col("detail")))

@@ -15,8 +15,8 @@ PIXELS = SIDE * SIDE
 HEADER = ",".join(["label", *(f"pixel{i}" for i in range(1, PIXELS + 1))])
 
 _STILL = np.array([letter in STILL_LETTERS for letter in LETTERS])
-_PLAIN = np.zeros(256, dtype=bool)
-_PLAIN[np.frombuffer(b"0123456789,\n", dtype=np.uint8)] = True
+# Arrow reads twice as fast what fits in the processor's cache.
+_BLOCK_BYTES = 1024 * 1024
 _INTEGER = re.compile(r"\d+", re.ASCII)
 
 
@@ -72,13 +72,13 @@ def parse_clean(text: bytes | memoryview, rows: int) -> tuple[np.ndarray, np.nda
         none, where a line has a fault.
     """
     # Arrow takes hexadecimal and signed numbers too; what is not digits and commas is left to the line by line reading.
-    if not rows or not _PLAIN[np.frombuffer(text, dtype=np.uint8)].all():
+    if not rows or bytes(text).translate(None, b"0123456789,\n"):
         return None
     names = [str(i) for i in range(PIXELS + 1)]
     try:
         table = pa_csv.read_csv(
             pa.BufferReader(text),
-            read_options=pa_csv.ReadOptions(column_names=names, use_threads=False, block_size=max(len(text), 1)),
+            read_options=pa_csv.ReadOptions(column_names=names, use_threads=False, block_size=_BLOCK_BYTES),
             parse_options=pa_csv.ParseOptions(ignore_empty_lines=False),
             convert_options=pa_csv.ConvertOptions(column_types={name: pa.uint8() for name in names}),
         )
@@ -89,10 +89,7 @@ def parse_clean(text: bytes | memoryview, rows: int) -> tuple[np.ndarray, np.nda
     labels = table.column(0).to_numpy()
     if labels.max() >= len(LETTERS) or not _STILL[labels].all():
         return None
-    pixels = np.empty((rows, PIXELS), dtype=np.uint8)
-    for place, column in enumerate(table.columns[1:]):
-        pixels[:, place] = column.to_numpy()
-    return labels, pixels
+    return labels, np.stack([column.to_numpy() for column in table.columns[1:]]).T.copy()
 
 
 def _refused(reason: str, detail: str) -> ParsedLine:

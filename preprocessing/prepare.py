@@ -223,7 +223,8 @@ def _read(spark: SparkSession, storage: Storage, sources: Sources) -> tuple[Data
             table = read_folder(spark, storage, source, folder, sources.preprocessing, sources.classes)
         tables.append(table)
     parsed = functools.reduce(DataFrame.unionByName, tables)
-    return parsed.withColumn("place", F.concat_ws(":", "source", "file", "line")).persist(), texts
+    # the line first: Spark compares the first eight bytes sooner than the rest
+    return parsed.withColumn("place", F.concat_ws(":", "line", "source", "file")).persist(), texts
 
 
 def _divide(usable: DataFrame, sources: Sources) -> DataFrame:

@@ -1,4 +1,5 @@
 import itertools
+import os
 from pathlib import Path
 
 import horovod.tensorflow.keras as hvd
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.callbacks import Bfloat16, CosineSchedule, EpochEnd, GoOn
+from models.callbacks import Bfloat16, CosineSchedule, EpochEnd, GoOn, OwnCores
 from models.checkpoints import Checkpoints
 from models.process_output import LastLines
 from models.settings import Training
@@ -132,3 +133,16 @@ def test_in_bfloat16_a_training_goes_nearly_as_in_float32_and_its_weights_stay_f
         tf.config.optimizer.set_experimental_options({"auto_mixed_precision_onednn_bfloat16": False})
     assert low == pytest.approx(loss, rel=0.1)
     assert {array.dtype for array in model.get_weights()} == {np.dtype(np.float32)}
+
+
+def test_every_thread_of_a_rank_keeps_to_the_rank_s_cores() -> None:
+    before = os.sched_getaffinity(0)
+    hvd.init()
+    try:
+        OwnCores(1).on_train_begin()
+        kept = [os.sched_getaffinity(int(thread.name)) for thread in Path("/proc/self/task").iterdir()]
+    finally:
+        for thread in Path("/proc/self/task").iterdir():
+            os.sched_setaffinity(int(thread.name), before)
+    assert len(kept) > 1
+    assert set(map(frozenset, kept)) == {frozenset({min(before)})}
