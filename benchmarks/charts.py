@@ -40,7 +40,7 @@ def draw_growth(figures: list[dict[str, Any]], path: Path) -> None:
     for name, color, marker in zip(names, COLORS, markers, strict=False):
         seconds = [figure["about"]["seconds"][name] for figure in figures]
         stages.plot(times, seconds, marker=marker, color=color, label=name)
-    stages.plot(times, [times[0] and seconds_of(figures[0]) * size for size in times], "k:", label="all, in proportion")
+    stages.plot(times, [seconds_of(figures[0]) * size for size in times], "k:", label="all, in proportion")
     stages.set(xscale="log", yscale="log", ylabel="seconds", title="Time of each stage")
     for name, color, marker in zip(sorted(figures[0]["about"]["memory"]), COLORS, markers, strict=False):
         values = [figure["about"]["memory"].get(name, 0) / 2**20 for figure in figures]

@@ -91,6 +91,9 @@ class PreparedImages:
         return sum(self.counts[split].values())
 
     def split(self, name: str) -> DataFrame:
+        if self.folder is not None:
+            # of all folders Spark would make tasks too, some of which then have nothing to do
+            return self.images.sparkSession.read.schema(IMAGE_TABLE).parquet(f"{self.folder}/{name}")
         return self.images.where(F.col("split") == name)
 
     @property

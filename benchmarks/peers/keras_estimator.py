@@ -19,11 +19,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import keras
 import pyarrow.parquet as pq
 from horovod.spark.common.store import LocalStore
-from horovod.spark.keras import KerasEstimator
+from horovod.spark.keras import KerasEstimator, KerasModel
 from pyspark.ml import Pipeline
 from pyspark.ml.evaluation import MulticlassClassificationEvaluator
 from pyspark.ml.feature import OneHotEncoder, StringIndexer, VectorAssembler
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
@@ -61,10 +61,27 @@ def main() -> None:
     arguments = parser.parse_args()
 
     spark = SparkSession.builder.appName("keras_estimator").getOrCreate()
+    train, test = _features(spark, arguments.data)
+    fitted = _fit(train, arguments.network, arguments.batch_size, arguments.epochs)
+    seconds = fitted.getHistory()["seconds"]
+    predicted_per_second, accuracy = _predict(fitted, test)
+    print(
+        json.dumps(
+            {
+                "seconds_an_epoch": sum(seconds[1:]) / max(len(seconds) - 1, 1),
+                "predicted_per_second": predicted_per_second,
+                "accuracy": accuracy,
+            }
+        )
+    )
+
+
+def _features(spark: SparkSession, data: Path) -> tuple[DataFrame, DataFrame]:
+    """Training and test rows with a Vector of pixels and a one-hot label."""
     schema = "label int, " + ", ".join(f"pixel{i} double" for i in range(1, 785))
     train, test = (
         # a packed file is one partition, and every process needs row groups of its own
-        spark.read.csv(str(packed_or_not(arguments.data / FILES[split])), header=True, schema=schema).repartition(20)
+        spark.read.csv(str(packed_or_not(data / FILES[split])), header=True, schema=schema).repartition(20)
         for split in ("train", "test")
     )
     pipeline = Pipeline(
@@ -74,11 +91,14 @@ def main() -> None:
             OneHotEncoder(inputCols=["index"], outputCols=["onehot"], dropLast=False),
         ]
     ).fit(train)
-    prepared = pipeline.transform(train).select("features", "onehot")
-    network = build_network(Network(name=arguments.network), (28, 28, 1), 24, by_range(1))
+    return pipeline.transform(train), pipeline.transform(test)
+
+
+def _fit(train: DataFrame, name: str, batch_size: int, epochs: int) -> KerasModel:
+    network = build_network(Network(name=name), (28, 28, 1), 24, by_range(1))  # type: ignore[arg-type]
     model = keras.Sequential([keras.layers.InputLayer((784,)), *network.layers])
     with tempfile.TemporaryDirectory() as folder:
-        fitted = KerasEstimator(
+        return KerasEstimator(
             num_proc=2,
             store=ReadableStore(folder),
             model=model,
@@ -88,14 +108,16 @@ def main() -> None:
             feature_cols=["features"],
             label_cols=["onehot"],
             validation=0.1,
-            batch_size=arguments.batch_size,
-            epochs=arguments.epochs,
+            batch_size=batch_size,
+            epochs=epochs,
             callbacks=[Seconds()],
             verbose=0,
-        ).fit(prepared)
-    seconds = fitted.getHistory()["seconds"]
+        ).fit(train.select("features", "onehot"))
 
-    vectors = pipeline.transform(test).select("features", "onehot", "index").repartition(2).persist()
+
+def _predict(fitted: KerasModel, test: DataFrame) -> tuple[float, float]:
+    """Rows a second, and the accuracy."""
+    vectors = test.select("features", "onehot", "index").repartition(2).persist()
     scores = fitted.setOutputCols(["scores"]).transform(vectors)
     largest = F.udf(lambda scores: float(scores.toArray().argmax()), T.DoubleType())
     answers = scores.select("index", largest("scores").alias("prediction"))
@@ -104,16 +126,7 @@ def main() -> None:
     rows = vectors.count()
     begin = time.time()
     answers.write.format("noop").mode("overwrite").save()
-    transform = time.time() - begin
-    print(
-        json.dumps(
-            {
-                "seconds_an_epoch": sum(seconds[1:]) / max(len(seconds) - 1, 1),
-                "predicted_per_second": rows / transform,
-                "accuracy": accuracy,
-            }
-        )
-    )
+    return rows / (time.time() - begin), accuracy
 
 
 if __name__ == "__main__":
