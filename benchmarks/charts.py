@@ -46,7 +46,7 @@ def draw_growth(figures: list[dict[str, Any]], path: Path) -> None:
     stages.plot(times, [seconds_of(figures[0]) * size for size in times], "k:", label="all, in proportion")
     stages.set(xscale="log", yscale="log", ylabel="seconds", title="Time of each stage")
     for name, color, marker in zip(sorted(figures[0]["about"]["memory"]), COLORS, markers, strict=False):
-        values = [figure["about"]["memory"].get(name, 0) / 2**20 for figure in figures]
+        values = [figure["about"]["memory"].get(name, 0) / 1e6 for figure in figures]
         memory.plot(times, values, marker=marker, color=color, label=name)
     memory.set(xscale="log", ylabel="MB at its peak", title="Memory of each kind of process", ylim=(0, None))
     values = [figure["about"]["bytes_a_row"] for figure in figures]
