@@ -1,6 +1,6 @@
 """This project and its peers in turn, on the same rows and the same cores: medians and ratios.
 
-    make bench                               all of it, an hour and a half on two cores
+    make bench                               all of it, about two hours on two cores
     make bench ONLY=training,forest          parts
     make bench DATA=DIR OUTPUT=DIR
 

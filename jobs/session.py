@@ -85,10 +85,11 @@ def open_session(name: str, needed: tuple[str, ...] = ()) -> "SparkSession":
         raise SessionError(_unopened(error)) from error
     context = spark.sparkContext
     if str(context.master).startswith("local"):
-        # Spark's 200 are for clusters: on a few cores their start is most of a shuffle's time
-        spark.conf.set("spark.sql.shuffle.partitions", str(context.defaultParallelism * 2))
         # with a task a core, the largest is what all wait for
-        spark.conf.set("spark.sql.files.minPartitionNum", str(context.defaultParallelism * 2))
+        tasks = str(context.defaultParallelism * 2)
+        spark.conf.set("spark.sql.files.minPartitionNum", tasks)
+        # Spark's 200 are for clusters: on a few cores their start is most of a shuffle's time
+        spark.conf.set("spark.sql.shuffle.partitions", tasks)
         # so few need not be put together while a query runs, each stage a job of its own
         spark.conf.set("spark.sql.adaptive.enabled", "false")
     folder = Path(tempfile.mkdtemp())

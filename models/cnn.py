@@ -324,7 +324,9 @@ def _handled_signals() -> Iterator[None]:
 
 def _cores_a_process(spark: SparkSession, num_proc: int) -> int:
     if is_local(spark):
-        return max(1, (os.cpu_count() or 1) // num_proc)
+        # those that this process may use, of which it may have been given a part
+        allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return max(1, allowed // num_proc)
     return int(spark.sparkContext.getConf().get("spark.task.cpus", "1"))
 
 

@@ -34,7 +34,7 @@ def processes(cluster: Cluster) -> str:
     )
 
 
-def refused(done: Finished, *said: str) -> None:
+def assert_refused(done: Finished, *said: str) -> None:
     assert done.returncode != 0
     [message] = [line for line in done.stdout.splitlines() if not line.startswith(("reading", "rows"))]
     assert message.startswith("error: ")
@@ -153,7 +153,7 @@ def test_a_stopped_job_ends_in_order_and_one_that_lost_its_driver_goes_on(whole:
     assert eventually(lambda: processes(whole) == "")
     assert whole.shell("master", "ls -A /shared/runs | grep resumed || true") == ""
 
-    refused(whole.job("refused", *CNN, "--run", "runs/resumed").finish(), "has not finished", "--resume goes on")
+    assert_refused(whole.job("refused", *CNN, "--run", "runs/resumed").finish(), "has not finished", "--resume goes on")
 
     job = whole.job("killed", *CNN, "--run", "runs/resumed", "--resume")
     job.until("epoch 4/6")
@@ -192,16 +192,20 @@ class TestBadInput:
 
     def test_a_wrong_secret(self, whole: Cluster) -> None:
         done = whole.job("secret", *CNN, options=("-e", "SPARK_SECRET=wrong")).finish()
-        refused(done, "refused this job", "SPARK_SECRET")
+        assert_refused(done, "refused this job", "SPARK_SECRET")
 
     def test_no_secret(self, whole: Cluster) -> None:
-        refused(whole.job("none", *CNN, options=("-e", "SPARK_SECRET=")).finish(), "no secret", "SPARK_SECRET in .env")
+        assert_refused(
+            whole.job("none", *CNN, options=("-e", "SPARK_SECRET=")).finish(), "no secret", "SPARK_SECRET in .env"
+        )
 
     def test_more_processes_than_slots(self, whole: Cluster) -> None:
-        refused(whole.job("slots", *CNN, "--num-proc", "3").finish(), "--num-proc 3 needs 3 task slots", "2 free of 2")
+        assert_refused(
+            whole.job("slots", *CNN, "--num-proc", "3").finish(), "--num-proc 3 needs 3 task slots", "2 free of 2"
+        )
 
     def test_a_store_that_the_workers_do_not_see(self, whole: Cluster) -> None:
-        refused(
+        assert_refused(
             whole.job("store", *CNN, "--store", "/tmp/store").finish(),
             "/tmp/store/",
             "--store",
@@ -209,18 +213,22 @@ class TestBadInput:
         )
 
     def test_a_run_that_the_workers_do_not_see(self, whole: Cluster) -> None:
-        refused(whole.job("run", *CNN, "--run", "/tmp/run").finish(), "/tmp/.run.", "--run", "cannot write there")
+        assert_refused(
+            whole.job("run", *CNN, "--run", "/tmp/run").finish(), "/tmp/.run.", "--run", "cannot write there"
+        )
 
     def test_data_that_only_the_driver_has(self, whole: Cluster) -> None:
         data = f"{whole.environment['DATA_DIR']}/sample"
         done = whole.job("data", *CNN, "--data", "/only", options=("-v", f"{data}:/only:ro")).finish()
-        refused(done, "/only: host ", "cannot read it")
+        assert_refused(done, "/only: host ", "cannot read it")
 
     def test_a_worker_with_another_version_of_a_package(self, whole: Cluster) -> None:
         file = "/opt/handshape/.venv/lib/python3.11/site-packages/petastorm-*.dist-info/METADATA"
         worker = whole.workers()[0]
         docker("exec", "--user", "root", worker, "bash", "-c", f"sed -i.was 's/^Version: .*/Version: 0.9/' {file}")
         try:
-            refused(whole.job("version", *CNN).finish(), f"host {worker}", "has petastorm 0.9, the driver 0.13.1")
+            assert_refused(
+                whole.job("version", *CNN).finish(), f"host {worker}", "has petastorm 0.9, the driver 0.13.1"
+            )
         finally:
             docker("exec", "--user", "root", worker, "bash", "-c", f"for f in {file}; do mv $f.was $f; done")
