@@ -44,10 +44,10 @@ def _figure(height: float) -> Figure:
         return Figure(figsize=(_WIDTH, height), layout="constrained")
 
 
-def save_figures(figures: dict[str, Figure], folder: Path, source: str) -> None:
+def save_figures(figures: Iterable[tuple[str, Figure]], folder: Path, source: str) -> None:
     """Write each as ``<name>.png``, with the data's source beneath it."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, figure in figures.items():
+    for name, figure in figures:
         figure.supxlabel(f"data: {source}", fontsize=7, color="0.4", x=0.995, ha="right")
         figure.savefig(folder / f"{name}.png", dpi=120)
 

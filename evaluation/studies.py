@@ -88,7 +88,7 @@ class Study:
             for row in rows
         )
         lead = f"One network, {self.network}, trained from the same first weights with each, on {self.source}."
-        save_figures({"loss_curves": loss_curves(curves)}, folder / "figures", self.source)
+        save_figures({"loss_curves": loss_curves(curves)}.items(), folder / "figures", self.source)
         self._write(folder, "Optimizers compared", lead, {"optimizers": rows}, table, notes)
         return table
 
@@ -125,7 +125,7 @@ class Study:
         lead = f"{self.network} trained on more and more of {self.source}, in about as many steps each time."
         curve = pd.DataFrame(points)
         curve.to_csv(folder / "learning_curve.csv", index=False)
-        save_figures({"learning_curve": learning_curve_figure(curve)}, folder / "figures", self.source)
+        save_figures({"learning_curve": learning_curve_figure(curve)}.items(), folder / "figures", self.source)
         self._write(folder, "Learning curve", lead, {"points": points}, table, notes)
         return table
 
@@ -153,7 +153,7 @@ class Study:
             " one it has never seen."
         )
         title = "Accuracy on what was left out, with 95 % interval"
-        save_figures({"accuracy": accuracy_intervals(tests, title)}, folder / "figures", self.source)
+        save_figures({"accuracy": accuracy_intervals(tests, title)}.items(), folder / "figures", self.source)
         content = {"by": by, "mean_accuracy": mean, "left_out": tests}
         self._write(folder, f"One {by} left out in turn", lead, content, table, notes)
         return table

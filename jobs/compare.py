@@ -41,7 +41,7 @@ def main() -> None:
             ),
             "classes": class_differences(recall_table(runs).head(10)),
         }
-        save_figures(charts, staged.local / "figures", comparison["source"])
+        save_figures(charts.items(), staged.local / "figures", comparison["source"])
         write_json(staged.local / METRICS_FILE, comparison)
         write_comparison_report(staged.local / "report.html", runs, comparison, staged.local / "figures")
     for run in runs:

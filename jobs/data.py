@@ -3,6 +3,7 @@
 import tempfile
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -99,3 +100,24 @@ def read_images(spark: SparkSession, storage: Storage, sources: Sources, experim
                 flush=True,
             )
     return prepared
+
+
+@contextmanager
+def drawing(prepared: PreparedImages, folder: Path, source: str) -> Iterator[None]:
+    """Draw what is to be seen of the data alone while the block trains: the driver has nothing else to do."""
+
+    def draw() -> None:
+        from evaluation import figures  # brings Matplotlib, which takes a second
+        from evaluation.figures import Picture
+
+        pictures = [Picture(pixels, label) for label, group in prepared.samples.items() for pixels in group]
+        charts = {
+            "class_distribution": figures.class_distribution(prepared.counts),
+            "samples": figures.picture_grid(pictures, "Labelled training pictures"),
+        }
+        figures.save_figures(charts.items(), folder, source)
+
+    with ThreadPoolExecutor() as pool:
+        drawn = pool.submit(draw)
+        yield
+        drawn.result()

@@ -5,9 +5,9 @@ import os
 import platform
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from pyspark.sql import DataFrame
 
 from evaluation import figures
@@ -25,7 +26,8 @@ from evaluation.overfitting import overfitting
 from evaluation.report import write_run_report
 from evaluation.runs import METRICS_FILE, RUN_FILE, VERSION, Run, write_json
 from jobs.run_directory import StagedRun
-from jobs.session import ROOT, STARTED
+from jobs.session import ROOT
+from jobs.stopwatch import Stopwatch
 from models.prediction import judge, mistakes_of_pairs, striking_predictions
 from preprocessing.prepare import PreparedImages, to_array
 from preprocessing.schema import TEST, TRAIN, VALIDATION
@@ -34,19 +36,6 @@ from preprocessing.storage import Storage
 VERSIONS = ("pyspark", "horovod", "tensorflow-cpu", "tensorflow", "keras", "petastorm", "pyarrow", "numpy", "pandas")
 # Of fixed size, however many rows there are.
 SHOWN_PAIRS, MISTAKES_A_PAIR, SHOWN_PREDICTIONS = 8, 3, 48
-
-
-class Stopwatch:
-    """The seconds of each stage."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        begin = time.monotonic()
-        yield
-        self.seconds[name] = time.monotonic() - begin
 
 
 @dataclass(frozen=True)
@@ -125,8 +114,7 @@ def write_outcome(
             "sources": {name: _of_source(found, prepared.classes) for name, found in judged.confusions.items()},
         }
         pairs = confused_pairs(confusion, prepared.classes)
-        charts = _charts(prepared, model, predictions, confusion, pairs)
-        figures.save_figures(charts, staged.local / "figures", source)
+        figures.save_figures(_charts(prepared, model, predictions, confusion, pairs), staged.local / "figures", source)
         for name in ("pipeline", "rejected"):
             storage.copy(f"{prepared.folder}/{name}", f"{staged.uri}/{name}")
     finished = Run(run, _about(model), _metrics(prepared, model, confusion, test, source, synthetic, watch))
@@ -169,7 +157,7 @@ def _metrics(
     watch: Stopwatch,
 ) -> dict[str, Any]:
     rows = {split: prepared.rows(split) for split in (TRAIN, VALIDATION, TEST)}
-    watch.seconds["total"] = time.monotonic() - STARTED
+    watch.stop()
     return {
         "model": model.name,
         "source": source,
@@ -212,29 +200,27 @@ def _about(model: TrainedModel) -> dict[str, Any]:
 
 def _charts(
     prepared: PreparedImages, model: TrainedModel, predictions: DataFrame, confusion: np.ndarray, pairs: pd.DataFrame
-) -> dict[str, Any]:
-    samples = prepared.samples()
+) -> Iterator[tuple[str, Figure]]:
+    """The charts of the model, drawn one by one; Spark looks for the pictures of the last two meanwhile."""
     shown = pairs.head(SHOWN_PAIRS)
     test = prepared.split(TEST)
-    pictures = _pictures(striking_predictions(predictions, test, SHOWN_PREDICTIONS), prepared.shape)
     names = list(zip(shown["label"], shown["prediction"], strict=True))
-    mistakes = _pictures(mistakes_of_pairs(predictions, test, names, MISTAKES_A_PAIR), prepared.shape)
-    charts = {
-        "confusion_matrix": figures.confusion_heatmap(confusion, prepared.classes),
-        "class_distribution": figures.class_distribution(prepared.counts),
-        "samples": figures.picture_grid(
-            [Picture(pixels, label) for label, group in samples.items() for pixels in group],
-            "Labelled training pictures",
-        ),
-        "predictions": figures.picture_grid(pictures, "Predictions on the test set, the wrong ones first", columns=8),
-    }
-    if len(shown):
-        charts["confused_pairs"] = figures.confused_pairs_figure(shown, mistakes, samples, MISTAKES_A_PAIR)
-    if model.history is not None:
-        charts["training_curves"] = figures.training_curves(model.history, model.train["best_epoch"])
-    if model.importance is not None:
-        charts["pixel_importance"] = figures.pixel_importance_figure(model.importance)
-    return charts
+    found = (
+        striking_predictions(predictions, test, SHOWN_PREDICTIONS),
+        mistakes_of_pairs(predictions, test, names, MISTAKES_A_PAIR),
+    )
+    with ThreadPoolExecutor() as pool:
+        striking, mistakes = (pool.submit(_pictures, rows, prepared.shape) for rows in found)
+        yield "confusion_matrix", figures.confusion_heatmap(confusion, prepared.classes)
+        if model.history is not None:
+            yield "training_curves", figures.training_curves(model.history, model.train["best_epoch"])
+        if model.importance is not None:
+            yield "pixel_importance", figures.pixel_importance_figure(model.importance)
+        title = "Predictions on the test set, the wrong ones first"
+        yield "predictions", figures.picture_grid(striking.result(), title, columns=8)
+        if len(shown):
+            pictures = mistakes.result(), prepared.samples
+            yield "confused_pairs", figures.confused_pairs_figure(shown, *pictures, MISTAKES_A_PAIR)
 
 
 def _pictures(predicted: DataFrame, shape: tuple[int, int, int]) -> list[Picture]:

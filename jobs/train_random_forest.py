@@ -12,14 +12,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from jobs.experiment import ForestExperiment, parse_experiment
 from jobs.session import open_session, run_job
+from jobs.stopwatch import Stopwatch
 
 
 def main() -> None:
     experiment, text = parse_experiment(ForestExperiment, "Grow a random forest with Spark MLlib.")
     spark = open_session("train_random_forest", ("jobs.outcome", "models.forest"))
 
-    from jobs.data import is_synthetic, open_sources, read_images, source_name
-    from jobs.outcome import Stopwatch, TrainedModel, say_outcome, write_outcome
+    from jobs.data import drawing, is_synthetic, open_sources, read_images, source_name
+    from jobs.outcome import TrainedModel, say_outcome, write_outcome
     from jobs.run_directory import default_run, staged_run
     from models.cluster import check_hosts
     from models.forest import count_nodes, pixel_importance, train_forest
@@ -39,7 +40,7 @@ def main() -> None:
             prepared = read_images(spark, storage, sources, experiment)
             features = prepared.pipeline.transform(prepared.split(TRAIN)).select("id", "features", "label_index")
         print(f"growing {experiment.forest.trees} trees, {experiment.forest.max_depth} deep at most", flush=True)
-        with watch.stage("training"):
+        with watch.stage("training"), drawing(prepared, staged.local / "figures", source_name(experiment)):
             forest = train_forest(features, experiment.forest, experiment.seed)
         forest.write().save(f"{staged.uri}/model")
         pca = fitted_pca(prepared.pipeline)

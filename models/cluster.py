@@ -66,14 +66,17 @@ def wait_for_slots(spark: SparkSession, wanted: int) -> tuple[int, int]:
     """As :func:`task_slots`, as soon as ``wanted`` are free, or when the cluster has had its time.
 
     With dynamic allocation executors come when tasks wait for them: as many as are wanted, and Horovod's own start
-    timeout is the limit.
+    timeout is the limit. A local master has nobody else's tasks.
     """
+    if is_local(spark):
+        total = task_slots(spark)[1]
+        return total, total
     if spark.conf.get("spark.dynamicAllocation.enabled", "false") == "true":
         return wanted, wanted
     deadline = time.monotonic() + SLOT_PATIENCE_SECONDS
     while True:
         free, total = task_slots(spark)
-        if free >= wanted or time.monotonic() >= deadline or (is_local(spark) and total < wanted):
+        if free >= wanted or time.monotonic() >= deadline:
             return free, total
         time.sleep(0.5)
 

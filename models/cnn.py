@@ -17,7 +17,6 @@ import keras
 import numpy as np
 import pandas as pd
 from horovod.runner.common.util.timeout import TimeoutException
-from horovod.spark.common.backend import SparkBackend
 from horovod.spark.common.store import Store
 from horovod.spark.keras import KerasEstimator
 from pyspark.sql import SparkSession
@@ -28,6 +27,7 @@ from models.checkpoints import Checkpoint, Checkpoints
 from models.cluster import ExecutorWatch, is_local, network_interfaces, wait_for_slots
 from models.data_module import data_module
 from models.errors import TrainingError
+from models.horovod_backend import PromptBackend
 from models.networks import build_network, unfreeze
 from models.optimizers import build_optimizer
 from models.process_output import EXITED, LastLines
@@ -201,7 +201,7 @@ class NetworkTraining:
         with epoch_listener(self.spark, functools.partial(_say, self.settings.epochs)) as driver:
             callbacks.append(EpochEnd(self.settings, self.rows, checkpoints, history, losses, since, driver))
             estimator = KerasEstimator(
-                backend=SparkBackend(
+                backend=PromptBackend(
                     num_proc,
                     verbose=0,
                     stdout=LastLines(),

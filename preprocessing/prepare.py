@@ -41,6 +41,8 @@ from preprocessing.splitting import (
 from preprocessing.storage import Storage
 
 BATCH_BYTES = 8 * 1024 * 1024
+# Less of a split's pixels is one task.
+TASK_BYTES = 8 * 1024 * 1024
 # What a task is given of pictures that are joined with what is known of them.
 PARTITION_BYTES = 128 * 1024 * 1024
 NearCopies = dict[str, dict[str, int]]
@@ -93,7 +95,9 @@ class PreparedImages:
     def split(self, name: str) -> DataFrame:
         if self.folder is not None:
             # of all folders Spark would make tasks too, some of which then have nothing to do
-            return self.images.sparkSession.read.schema(IMAGE_TABLE).parquet(f"{self.folder}/{name}")
+            found = self.images.sparkSession.read.schema(IMAGE_TABLE).parquet(f"{self.folder}/{name}")
+            # little is done by one worker before a second one has imported TensorFlow
+            return found.coalesce(1) if self.rows(name) * self.picture_bytes <= TASK_BYTES else found
         return self.images.where(F.col("split") == name)
 
     @property
@@ -120,6 +124,7 @@ class PreparedImages:
             load_pipeline=lambda: pipeline, folder=None, kept=(images,),
         )  # fmt: skip
 
+    @cached_property
     def samples(self) -> dict[str, list[np.ndarray]]:
         """The same few training pictures of every class, in every run, as arrays of ``shape``; from the store."""
         rows = self.images.sparkSession.read.parquet(f"{self.folder}/samples").orderBy("label", "place").collect()

@@ -105,6 +105,20 @@ class Storage:
                 return True
         return False
 
+    def count_files(self, path: str) -> int:
+        """How many files there are in a folder and its folders."""
+        system, java_path = self._open(path)
+        return int(system.getContentSummary(java_path).getFileCount())
+
+    def files(self, path: str) -> list[tuple[str, int, int]]:
+        """Each file in a folder and its folders: its path, bytes, and time in milliseconds since 1970."""
+        system, java_path = self._open(path)
+        files, found = system.listFiles(java_path, True), []
+        while files.hasNext():
+            status = files.next()
+            found.append((str(status.getPath().toString()), status.getLen(), status.getModificationTime()))
+        return sorted(found)
+
     def empty_files(self, path: str, filled: int) -> list[str]:
         """The files of no bytes in a folder and its folders, hidden ones aside; Spark does not list them.
 
@@ -112,15 +126,10 @@ class Storage:
             path: the folder.
             filled: how many others there are: where there are no more files, they are not asked one by one.
         """
-        system, java_path = self._open(path)
-        if int(system.getContentSummary(java_path).getFileCount()) == filled:
+        if self.count_files(path) == filled:
             return []
-        files, found = system.listFiles(java_path, True), []
-        while files.hasNext():
-            status = files.next()
-            if status.getLen() == 0 and not str(status.getPath().getName()).startswith((".", "_")):
-                found.append(str(status.getPath().toString()))
-        return sorted(found)
+        empty = (file for file, size, _ in self.files(path) if size == 0)
+        return [file for file in empty if not file.rsplit("/", 1)[-1].startswith((".", "_"))]
 
     def rename(self, path: str, new: str) -> None:
         system, java_path = self._open(path)

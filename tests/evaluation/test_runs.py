@@ -99,7 +99,7 @@ def test_the_classes_that_differ_most_come_first() -> None:
 
 def test_a_report_is_one_file_with_its_pictures_inside_and_says_synthetic(tmp_path: Path) -> None:
     figures = {"confusion_matrix": accuracy_intervals({"a": FIRST.metrics["test"]}, "Accuracy")}
-    save_figures(figures, tmp_path / "figures", "synthetic sample")
+    save_figures(figures.items(), tmp_path / "figures", "synthetic sample")
     pairs = confused_pairs(np.array(FIRST.metrics["test"]["confusion"]), CLASSES)
     row = dict.fromkeys(["loss", "accuracy", "precision", "recall"], 0.5)
     history = pd.DataFrame([{"epoch": 1, "images_per_second": 9.0} | row | {f"val_{k}": v for k, v in row.items()}])

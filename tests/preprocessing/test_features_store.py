@@ -52,8 +52,8 @@ def test_what_is_read_from_the_store_is_what_was_prepared(
         assert getattr(prepared, name) == getattr(fresh, name)
     row, same = (images.pipeline.transform(images.images.orderBy("id")).head() for images in (prepared, fresh))
     assert row["features"] == same["features"]
-    assert {len(group) for group in prepared.samples().values()} == {6}
-    assert prepared.samples()["A"][0].shape == (28, 28, 1)
+    assert {len(group) for group in prepared.samples.values()} == {6}
+    assert prepared.samples["A"][0].shape == (28, 28, 1)
 
 
 def test_a_row_costs_little_more_than_its_pixels_and_pieces_are_equal(prepared: PreparedImages, store: Path) -> None:
