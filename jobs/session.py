@@ -19,6 +19,9 @@ from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pyspark import SparkContext
     from pyspark.sql import SparkSession
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -95,7 +98,19 @@ def open_session(name: str, needed: tuple[str, ...] = ()) -> "SparkSession":
     folder = Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, folder, ignore_errors=True)  # executors fetch from it as long as the job lasts
     context.addPyFile(str(_zip_packages(folder)))
+    threading.Thread(target=_start_workers, args=(context,), daemon=True).start()
     return spark
+
+
+def _start_workers(context: "SparkContext") -> None:
+    """Start the Python workers of every slot, and Spark's own part in it, before they are waited for."""
+    with suppress(Exception):  # who needs them will hear of it
+        slots = context.defaultParallelism
+        context.range(slots, numSlices=slots).foreachPartition(_import_in_worker)
+
+
+def _import_in_worker(_: "Iterator[int]") -> None:
+    importlib.import_module("horovod.spark.runner")
 
 
 def import_ahead(*modules: str) -> None:

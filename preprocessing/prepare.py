@@ -2,12 +2,15 @@
 
 import functools
 import math
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from pyspark.ml import PipelineModel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -126,12 +129,18 @@ class PreparedImages:
 
     @cached_property
     def samples(self) -> dict[str, list[np.ndarray]]:
-        """The same few training pictures of every class, in every run, as arrays of ``shape``; from the store."""
-        rows = self.images.sparkSession.read.parquet(f"{self.folder}/samples").orderBy("label", "place").collect()
-        samples: dict[str, list[np.ndarray]] = {name: [] for name in self.classes}
-        for row in rows:
-            samples[row["label"]].append(to_array(row["pixels"], self.shape))
-        return samples
+        """The same few training pictures of every class, in every run, as arrays of ``shape``; from the store.
+
+        Spark is not asked for them: a training may have all of its task slots.
+        """
+        with tempfile.TemporaryDirectory() as local:
+            copy = Path(local) / "samples"
+            Storage(self.images.sparkSession).download(f"{self.folder}/samples", copy)
+            rows = pd.read_parquet(copy).sort_values(["label", "place"])
+        return {
+            name: [to_array(pixels, self.shape) for pixels in rows.loc[rows["label"] == name, "pixels"]]
+            for name in self.classes
+        }
 
     def release(self) -> None:
         """Let go what is in memory."""
