@@ -19,7 +19,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
 
     from pyspark import SparkContext
     from pyspark.sql import SparkSession
@@ -98,7 +98,9 @@ def open_session(name: str, needed: tuple[str, ...] = ()) -> "SparkSession":
     folder = Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, folder, ignore_errors=True)  # executors fetch from it as long as the job lasts
     context.addPyFile(str(_zip_packages(folder)))
-    threading.Thread(target=_start_workers, args=(context,), daemon=True).start()
+    if str(context.master).startswith("local"):  # elsewhere there may be no slot yet
+        # no daemon: Spark complains of a job that it is ended in the middle of
+        threading.Thread(target=_start_workers, args=(context,)).start()
     return spark
 
 
@@ -109,7 +111,7 @@ def _start_workers(context: "SparkContext") -> None:
         context.range(slots, numSlices=slots).foreachPartition(_import_in_worker)
 
 
-def _import_in_worker(_: "Iterator[int]") -> None:
+def _import_in_worker(_: "Iterable[int]") -> None:
     importlib.import_module("horovod.spark.runner")
 
 

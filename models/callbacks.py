@@ -1,5 +1,6 @@
 """What happens between a training's steps and epochs, on every rank."""
 
+import gc
 import math
 import os
 import socket
@@ -160,6 +161,7 @@ class EpochEnd(Callback):
         self.driver = driver
 
     def on_train_begin(self, logs: Logs = None) -> None:
+        gc.freeze()  # all that has been imported is no garbage: looking through it again costs every rank a step
         hosts = allgather_object(socket.gethostname(), name="hosts")
         self.teller = Teller(self.driver) if hvd.rank() == 0 else None
         if self.losses and "seconds" not in self.losses[-1]:

@@ -337,9 +337,10 @@ def _process_environment(cores: int) -> dict[str, str]:
         "TF_NUM_INTEROP_THREADS": str(cores),
         # With an arena for each thread, as glibc has it, a process is larger by what the threads have freed.
         "MALLOC_ARENA_MAX": "2",
-        # Milliseconds between two rounds in which the processes tell each other what is ready to be summed. In
-        # Horovod's one millisecond the rounds take a fifth of the cores from networks whose step is some ten of them.
-        "HOROVOD_CYCLE_TIME": os.environ.get("HOROVOD_CYCLE_TIME", "5"),
+        # Milliseconds between two rounds in which the processes tell each other what is ready to be summed. Longer, and
+        # every step waits for the next one; shorter, and the rounds take the cores from networks whose step is some ten
+        # of them, a fifth where a core is slow.
+        "HOROVOD_CYCLE_TIME": os.environ.get("HOROVOD_CYCLE_TIME", "2"),
     }
 
 

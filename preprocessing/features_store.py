@@ -112,12 +112,12 @@ def _write(prepared: PreparedImages, folder: str) -> None:
 
     # side by side: each is a chain of small Spark jobs, between which the cores have nothing to do
     steps = [
-        *(split_writer(name) for name in (TRAIN, TEST, VALIDATION)),
         lambda: prepared.pipeline.write().save(f"{folder}/pipeline"),
-        lambda: _samples(prepared).coalesce(1).write.parquet(f"{folder}/samples"),
         lambda: prepared.rejected.coalesce(1).write.csv(f"{folder}/rejected", header=True),
+        lambda: _samples(prepared).coalesce(1).write.parquet(f"{folder}/samples"),
+        *(split_writer(name) for name in (TRAIN, TEST, VALIDATION)),
     ]
-    with ThreadPoolExecutor(3) as pool:
+    with ThreadPoolExecutor(len(steps)) as pool:
         for step in [pool.submit(step) for step in steps]:
             step.result()
 
@@ -158,7 +158,7 @@ def _read(spark: SparkSession, storage: Storage, folder: str) -> PreparedImages:
         rejected=spark.read.schema(REJECTED_TABLE).csv(f"{folder}/rejected", header=True),
         rejections=Rejections(**about["rejections"]),
         counted=CountedImages(**about["counted"]),
-        near_copies=about["near_copies"],
+        load_near_copies=lambda: about["near_copies"],
         normalisation=Normalisation(**normalisation),
         classes=about["classes"],
         shape=tuple(about["shape"]),

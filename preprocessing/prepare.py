@@ -60,8 +60,8 @@ class PreparedImages:
         rejected: the rows set aside, with the columns of ``REJECTED_TABLE``.
         rejections: how many, and why.
         counted: how many they are, and their fingerprints.
-        near_copies: of validation and test pictures in training, see :func:`count_near_copies`; ``before`` is what a
-            split by row would have, where it is by group.
+        load_near_copies: gives those of validation and test pictures in training, see :func:`count_near_copies`;
+            ``before`` is what a split by row would have, where it is by group.
         normalisation: measured on the training rows, or that of the range.
         classes: in the order of ``label_index``.
         shape: ``(height, width, channels)`` of every picture.
@@ -74,7 +74,7 @@ class PreparedImages:
     rejected: DataFrame
     rejections: Rejections
     counted: CountedImages
-    near_copies: dict[str, NearCopies]
+    load_near_copies: Callable[[], dict[str, NearCopies]]
     normalisation: Normalisation
     classes: list[str]
     shape: tuple[int, int, int]
@@ -108,6 +108,11 @@ class PreparedImages:
         return math.prod(self.shape)
 
     @cached_property
+    def near_copies(self) -> dict[str, NearCopies]:
+        """Of validation and test pictures in training."""
+        return self.load_near_copies()
+
+    @cached_property
     def pipeline(self) -> PipelineModel:
         """Fitted on the training rows."""
         return self.load_pipeline()
@@ -123,7 +128,7 @@ class PreparedImages:
         normalisation = by_channel(training, channels) if measured else self.normalisation
         pipeline = fit_pipeline(training, classes, normalisation, self.shape)
         return replace(
-            self, images=images, counted=counted, near_copies={}, normalisation=normalisation, classes=classes,
+            self, images=images, counted=counted, load_near_copies=dict, normalisation=normalisation, classes=classes,
             load_pipeline=lambda: pipeline, folder=None, kept=(images,),
         )  # fmt: skip
 
@@ -192,11 +197,9 @@ def prepare_images(spark: SparkSession, storage: Storage, sources: Sources) -> P
     # what Python is given at a time, as it is and as numbers of eight bytes
     rows = max(16, min(10_000, BATCH_BYTES // math.prod(shape)))
     spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(rows))
-    parsed, texts = _read(spark, storage, sources)
+    parsed, kept = _read(spark, storage, sources)
     marked = mark_unusable(parsed, sources.preprocessing.allow_duplicates).persist()
     rejections = count_rejections(marked)
-    for text in texts:
-        text.unpersist()
     rejected = rejected_rows(marked)
     check_sources(rejections, rejected, [source.title for source in sources.folders])
     check_share(rejections, rejected, sources.max_rejected)
@@ -206,12 +209,15 @@ def prepare_images(spark: SparkSession, storage: Storage, sources: Sources) -> P
     if now.isdecimal() and partitions > int(now):  # "auto" on Databricks
         spark.conf.set("spark.sql.shuffle.partitions", str(partitions))
     images = _image_table(parsed, divided, shape).persist()
-    with ThreadPoolExecutor() as pool:  # while the one waits for the driver, the other has the cores
-        near_copies = pool.submit(_near_copies, marked.where(F.col("reason").isNull()), divided, sources)
-        counted = count_images(images)
-        check_classes(counted.classes)
-        check_sources_agree(divided)
-    parsed.unpersist()
+    # while the one waits for the driver, the other has the cores; it may take until the rows are written
+    pool = ThreadPoolExecutor(1)
+    near_copies = pool.submit(_near_copies, marked.where(F.col("reason").isNull()), divided, sources)
+    pool.shutdown(wait=False)
+    counted = count_images(images)
+    check_classes(counted.classes)
+    check_sources_agree(divided)
+    for table in kept:
+        table.unpersist()
     training, classes = images.where(F.col("split") == TRAIN), list(counted.classes[TRAIN])
     if sources.preprocessing.normalisation == "channel":
         normalisation = by_channel(training, shape[2])
@@ -219,14 +225,15 @@ def prepare_images(spark: SparkSession, storage: Storage, sources: Sources) -> P
         normalisation = by_range(shape[2])
     pipeline = fit_pipeline(training, classes, normalisation, shape, sources.components)
     return PreparedImages(
-        images, rejected, rejections, counted, near_copies.result(), normalisation, classes, shape, lambda: pipeline,
+        images, rejected, rejections, counted, near_copies.result, normalisation, classes, shape, lambda: pipeline,
         kept=(images, marked, divided),
     )  # fmt: skip
 
 
 def _read(spark: SparkSession, storage: Storage, sources: Sources) -> tuple[DataFrame, list[DataFrame]]:
-    """All sources in one table, kept; and what it is made of, to be let go once it is computed."""
-    tables, texts = [], []
+    """All sources in one table; and what is kept of it in memory, to be let go."""
+    tables: list[DataFrame] = []
+    kept: list[DataFrame] = []
     for source, folder in sources.folders.items():
         if not storage.is_folder(folder):
             raise InputError(
@@ -235,13 +242,14 @@ def _read(spark: SparkSession, storage: Storage, sources: Sources) -> tuple[Data
             )
         if has_sign_mnist(storage, folder):
             table, read = read_sign_mnist(spark, storage, source.title, folder, sources.preprocessing)
-            texts += read
+            kept += read
         else:
-            table = read_folder(spark, storage, source, folder, sources.preprocessing, sources.classes)
+            table = read_folder(spark, storage, source, folder, sources.preprocessing, sources.classes).persist()
+            kept.append(table)
         tables.append(table)
     parsed = functools.reduce(DataFrame.unionByName, tables)
     # the line first: Spark compares the first eight bytes sooner than the rest
-    return parsed.withColumn("place", F.concat_ws(":", "line", "source", "file")).persist(), texts
+    return parsed.withColumn("place", F.concat_ws(":", "line", "source", "file")), kept
 
 
 def _divide(usable: DataFrame, sources: Sources) -> DataFrame:

@@ -17,7 +17,7 @@ from preprocessing.arrow import content, from_rows
 from preprocessing.decoding import resize_pixels
 from preprocessing.errors import InputError
 from preprocessing.labels import LETTERS
-from preprocessing.parsing import HEADER, SIDE, parse_clean, parse_line
+from preprocessing.parsing import HEADER, SIDE, ParsedLine, parse_clean, parse_line
 from preprocessing.schema import PARSED_TABLE, TEST, TRAIN
 from preprocessing.settings import Preprocessing
 from preprocessing.similarity import describe, describe_one
@@ -27,6 +27,8 @@ FILES = {TRAIN: "sign_mnist_train.csv", TEST: "sign_mnist_test.csv"}
 
 # monotonically_increasing_id: the partition above, the row within it below
 _ROW_BITS = 33
+# Counted, and of no use.
+_BLANK = "blank"
 
 
 def find_files(storage: Storage, folder: str) -> dict[str, str]:
@@ -64,8 +66,7 @@ def read_sign_mnist(
         settings: the size and colour that the pictures are brought to.
 
     Returns:
-        The columns of ``PARSED_TABLE``. And the kept text of the files, to be let go once the rows are computed: it is
-        four times as large as they are.
+        The columns of ``PARSED_TABLE``; and what is kept of it in memory, to be let go.
 
     Raises:
         InputError: a file is missing, empty, cannot be unpacked, or has a header that is not Sign-MNIST's.
@@ -75,8 +76,8 @@ def read_sign_mnist(
         for checked in [pool.submit(_check_header, spark, path) for path in paths.values()]:
             checked.result()
         read = [pool.submit(_read_file, spark, paths[split], source, split, settings) for split in (TRAIN, TEST)]
-        (train, train_text), (test, test_text) = (file.result() for file in read)
-    return train.unionByName(test), [train_text, test_text]
+        (train, kept_train), (test, kept_test) = (file.result() for file in read)
+    return train.unionByName(test), [kept_train, kept_test]
 
 
 def _check_header(spark: SparkSession, path: str) -> None:
@@ -95,29 +96,30 @@ def _check_header(spark: SparkSession, path: str) -> None:
 def _read_file(
     spark: SparkSession, path: str, source: str, split: str, settings: Preprocessing
 ) -> tuple[DataFrame, DataFrame]:
-    lines = spark.read.text(path).select(F.monotonically_increasing_id().alias("position"), "value")
-    # kept: the partitions that are counted have to be the ones that are numbered, and a .gz is unpacked once
-    lines = lines.persist()
-    partition = F.shiftright("position", _ROW_BITS).cast("int")
+    # the place of a line at first, not its number: how many there are before a partition is known when all are parsed
+    lines = spark.read.text(path).select(F.monotonically_increasing_id().alias("line"), "value")
+    parse = functools.partial(_parse_batches, settings, source, path.rsplit("/", 1)[-1], split)
+    places = (
+        lines.where(F.col("line") > 0)  # the header
+        .select("line", F.concat("value", F.lit("\n")).alias("text"))
+        .mapInArrow(parse, PARSED_TABLE)
+        .persist()  # the partitions that are counted have to be the ones that are numbered
+    )
+    partition = F.shiftright("line", _ROW_BITS).cast("int")
+    row = F.col("line").bitwiseAND((1 << _ROW_BITS) - 1)
     try:
-        counted = lines.groupBy(partition.alias("partition")).count().collect()
+        counted = places.groupBy(partition.alias("partition")).agg(F.max(row).alias("last")).collect()
     except (Py4JJavaError, PySparkException) as error:
-        lines.unpersist()
+        places.unpersist()
         raise _unreadable(path, error) from error
-    counts = {row["partition"]: row["count"] for row in counted}
+    counts = {0: 1} | {found["partition"]: found["last"] + 1 for found in counted}
     offsets, total = [], 0
     for index in range(max(counts) + 1):
         offsets.append(total)
         total += counts.get(index, 0)
-    row = F.col("position").bitwiseAND((1 << _ROW_BITS) - 1)
-    offset = F.element_at(F.lit(offsets), partition + 1)
-    parse = functools.partial(_parse_batches, settings, source, path.rsplit("/", 1)[-1], split)
-    rows = (
-        lines.select((row + offset + 1).alias("line"), F.concat("value", F.lit("\n")).alias("text"))
-        .where((F.col("line") > 1) & (F.trim("value") != ""))
-        .mapInArrow(parse, PARSED_TABLE)
-    )
-    return rows, lines
+    number = row + F.element_at(F.lit(offsets), partition + 1) + 1
+    rows = places.where(F.col("reason").isNull() | (F.col("reason") != _BLANK)).withColumn("line", number)
+    return rows, places
 
 
 def _parse_batches(
@@ -130,7 +132,10 @@ def _parse_batches(
         if clean := parse_clean(content(text), rows):
             columns = _columns(*clean, settings)
         else:
-            parsed = [parse_line(line.removesuffix("\n")) for line in text.to_pylist()]
+            parsed = [
+                parse_line(line.removesuffix("\n")) if line.strip() else ParsedLine(reason=_BLANK)
+                for line in text.to_pylist()
+            ]
             pixels = [
                 None if line.pixels is None else resize_pixels(line.pixels, (SIDE, SIDE, 1), settings)
                 for line in parsed

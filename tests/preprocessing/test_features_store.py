@@ -113,3 +113,18 @@ def test_what_a_killed_job_left_is_made_anew(spark: SparkSession, storage: Stora
     again = prepare(spark, storage, sample, store)
     assert again.images.count() == 2880
     assert list(features(store)) == [folder.name]
+
+
+@pytest.mark.parametrize("few", [1000, 0], ids=["asked one by one", "listed by Spark"])
+def test_a_file_that_has_changed_is_noticed(
+    spark: SparkSession, storage: Storage, copied: Path, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    monkeypatch.setattr(features_store, "FEW_FILES", few)
+    before = features_store._listing(spark, storage, copied.as_uri())
+    assert features_store._listing(spark, storage, copied.as_uri()) == before
+    file = copied / "sign_mnist_test.csv"
+    os.utime(file, (1, 1))
+    after = features_store._listing(spark, storage, copied.as_uri())
+    assert after != before
+    (copied / "empty.csv").touch()
+    assert features_store._listing(spark, storage, copied.as_uri()) != after
