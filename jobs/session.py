@@ -1,7 +1,6 @@
 """The Spark session of a job, and how a job ends when what it was given cannot be used."""
 
 import atexit
-import gc
 import importlib
 import logging
 import os
@@ -17,6 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
+
+from models.imports import no_garbage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -119,15 +120,9 @@ def import_ahead(*modules: str) -> None:
     """Import modules while something else takes time, such as Java's start: TensorFlow alone takes seconds."""
 
     def work() -> None:
-        # what imports make is there to stay: looking through it for garbage takes a quarter of their time
-        gc.disable()
-        try:
-            with suppress(Exception):  # who needs it will hear of it
-                for module in modules:
-                    importlib.import_module(module)
-        finally:
-            gc.freeze()
-            gc.enable()
+        with no_garbage(), suppress(Exception):  # who needs it will hear of it
+            for module in modules:
+                importlib.import_module(module)
 
     # no daemon: a process that ends in the middle of TensorFlow's import may crash
     threading.Thread(target=work).start()

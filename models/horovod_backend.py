@@ -1,14 +1,18 @@
 """Horovod's processes on Spark, without what they would wait for."""
 
+import functools
 import gc
 from collections.abc import Callable
 from typing import Any
 
+import cloudpickle
 from horovod.spark import runner
 from horovod.spark.common.backend import SparkBackend
 
+from models.imports import no_garbage
+
 # For the driver to ask how a process has ended, if it ended at once.
-_LIFETIME_SECONDS = 0.5
+_LIFETIME_SECONDS = 0.2
 
 
 class PromptBackend(SparkBackend):  # type: ignore[misc]
@@ -27,9 +31,16 @@ class PromptBackend(SparkBackend):  # type: ignore[misc]
     ) -> list[Any]:
         before, runner._task_fn = runner._task_fn, _task
         try:
-            return super().run(fn, args, kwargs or {}, env)
+            return super().run(functools.partial(_unpickled, cloudpickle.dumps(fn)), args, kwargs or {}, env)
         finally:
             runner._task_fn = before
+
+
+def _unpickled(fn: bytes, *args: Any, **kwargs: Any) -> Any:
+    """In a process of Horovod's, which imports TensorFlow with what it is to run."""
+    with no_garbage():
+        run = cloudpickle.loads(fn)
+    return run(*args, **kwargs)
 
 
 def _task(*arguments: Any) -> Any:

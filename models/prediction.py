@@ -18,6 +18,7 @@ from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from models.imports import no_garbage
 from preprocessing.arrow import lists, to_rows
 
 # Pictures at a time: a network holds some hundred times their bytes.
@@ -42,7 +43,10 @@ def predict_with_network(images: DataFrame, model: keras.Model, classes: list[st
     saved = images.sparkSession.sparkContext.broadcast(_saved(model))
 
     def predict(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        network, names = _load(saved.value), np.array(classes)
+        with no_garbage():  # not by the module's own name, which would import TensorFlow before
+            from models import prediction
+
+        network, names = prediction._load(saved.value), np.array(classes)
         for batch in (batch for batch in batches if batch.num_rows):
             pixels = to_rows(batch.column("pixels"))
             size = min(BATCH, max(16, BATCH_BYTES // pixels.shape[1]))

@@ -36,18 +36,19 @@ def mark_unusable(parsed: DataFrame, allow_duplicates: bool) -> DataFrame:
     Returns:
         The columns of ``parsed`` without ``pixels``, and ``id``.
     """
+    # a copy has the picture and the label; in this order one sorting serves both windows
     same_picture = Window.partitionBy("picture")
     # the test set's first, then those of a source that is still to be divided
     rank = F.when(F.col("split") == TEST, 0).when(F.col("split").isNull(), 1).otherwise(2)
-    copies = Window.partitionBy("id").orderBy(rank, "source", "file", "line")
+    copies = Window.partitionBy("picture", "label").orderBy(rank, "source", "file", "line")
     usable = F.col("reason").isNull()
     rows = (
         parsed.withColumn("picture", F.md5("pixels"))
         .withColumn("id", F.md5(F.concat(F.col("label").cast("binary"), "pixels")))
         .drop("pixels")
-        .withColumn("labels", F.array(F.min("label").over(same_picture), F.max("label").over(same_picture)))
         .withColumn("copy", F.row_number().over(copies))
         .withColumn("original", F.first(F.concat_ws(":", "source", "file", "line")).over(copies))
+        .withColumn("labels", F.array(F.min("label").over(same_picture), F.max("label").over(same_picture)))
     )
     contradicting = usable & (F.col("labels")[0] != F.col("labels")[1])
     rows = rows.withColumn("detail", F.when(contradicting, F.concat_ws(" and ", "labels")).otherwise(F.col("detail")))

@@ -215,7 +215,8 @@ def prepare_images(spark: SparkSession, storage: Storage, sources: Sources) -> P
     pool.shutdown(wait=False)
     counted = count_images(images)
     check_classes(counted.classes)
-    check_sources_agree(divided)
+    if len(sources.folders) > 1:
+        check_sources_agree(divided)
     for table in kept:
         table.unpersist()
     training, classes = images.where(F.col("split") == TRAIN), list(counted.classes[TRAIN])
