@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def no_garbage() -> Iterator[None]:
-    """What is imported is there to stay: looking through it for garbage, again and again, takes a quarter of the time."""
+    """What is imported stays: looking through it for garbage, again and again, takes a quarter of an import's time."""
     gc.disable()
     try:
         yield
