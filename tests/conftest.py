@@ -58,8 +58,9 @@ def copied(sample: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(sample, tmp_path / "data"))
 
 
-# A job of a minute ends before what the JVM's second compiler has made of it pays.
-BRIEF = {"SPARK_SUBMIT_OPTS": "-XX:TieredStopAtLevel=1"}
+# A job of a minute ends before what the JVM's second compiler has made of it pays. As a user has it, without the folder
+# that the tests' own session is configured from.
+BRIEF = {"SPARK_SUBMIT_OPTS": "-XX:TieredStopAtLevel=1", "SPARK_CONF_DIR": ""}
 
 
 def submit(*arguments: object, cwd: Path, timeout: int = 600) -> subprocess.CompletedProcess[str]:
