@@ -205,12 +205,11 @@ def _charts(
     shown = pairs.head(SHOWN_PAIRS)
     test = prepared.split(TEST)
     names = list(zip(shown["label"], shown["prediction"], strict=True))
-    found = (
-        striking_predictions(predictions, test, SHOWN_PREDICTIONS),
-        mistakes_of_pairs(predictions, test, names, MISTAKES_A_PAIR),
-    )
+    found = [striking_predictions(predictions, test, SHOWN_PREDICTIONS)]
+    if names:
+        found.append(mistakes_of_pairs(predictions, test, names, MISTAKES_A_PAIR))
     with ThreadPoolExecutor() as pool:
-        striking, mistakes = (pool.submit(_pictures, rows, prepared.shape) for rows in found)
+        striking, *mistakes = (pool.submit(_pictures, rows, prepared.shape) for rows in found)
         yield "confusion_matrix", figures.confusion_heatmap(confusion, prepared.classes)
         if model.history is not None:
             yield "training_curves", figures.training_curves(model.history, model.train["best_epoch"])
@@ -218,8 +217,8 @@ def _charts(
             yield "pixel_importance", figures.pixel_importance_figure(model.importance)
         title = "Predictions on the test set, the wrong ones first"
         yield "predictions", figures.picture_grid(striking.result(), title, columns=8)
-        if len(shown):
-            pictures = mistakes.result(), prepared.samples
+        if names:
+            pictures = mistakes[0].result(), prepared.samples
             yield "confused_pairs", figures.confused_pairs_figure(shown, *pictures, MISTAKES_A_PAIR)
 
 

@@ -99,7 +99,7 @@ def open_session(name: str, needed: tuple[str, ...] = ()) -> "SparkSession":
     folder = Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, folder, ignore_errors=True)  # executors fetch from it as long as the job lasts
     context.addPyFile(str(_zip_packages(folder)))
-    if str(context.master).startswith("local"):  # elsewhere there may be no slot yet
+    if str(context.master).split("[")[0] == "local":  # elsewhere there may be no slot
         # no daemon: Spark complains of a job that it is ended in the middle of
         threading.Thread(target=_start_workers, args=(context,)).start()
     return spark

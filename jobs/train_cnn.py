@@ -22,13 +22,18 @@ def main() -> None:
 
     from jobs.data import drawing, is_synthetic, open_sources, read_images, source_name
     from jobs.run_directory import default_run, staged_run
+    from jobs.training import check_network, network_training
     from jobs.unfinished import unfinished_run
+    from models.calibration import calibrate
     from models.cluster import check_hosts, check_slots
+    from models.cnn import train
+    from models.prediction import predict_with_network
     from preprocessing.schema import TEST, VALIDATION
     from preprocessing.storage import Storage
 
     storage, watch = Storage(spark), Stopwatch()
     run = experiment.run or default_run("cnn")
+    check_network(experiment)
     check_slots(spark, 1 if experiment.resume else experiment.num_proc)  # Horovod would wait ten minutes for them
     with (
         unfinished_run(storage, experiment, run, text) as unfinished,
@@ -36,18 +41,10 @@ def main() -> None:
         open_sources(storage, experiment, unfinished.folder) as sources,
     ):
         check_hosts(spark, readable=list(sources.folders.values()), writable=[unfinished.folder, staged.uri])
-
-        # brings TensorFlow, which has been imported in part by now
-        from jobs.training import check_network, network_training
-        from models.calibration import calibrate
-        from models.cnn import train
-        from models.prediction import predict_with_network
-
-        check_network(experiment)
         with watch.stage("preprocessing"):
             prepared = read_images(spark, storage, sources, experiment)
             unfinished.check_rows(prepared)
-        with watch.stage("training"), drawing(prepared, staged.local / "figures", source_name(experiment)):
+        with drawing(prepared, staged.local / "figures", source_name(experiment)), watch.stage("training"):
             import_ahead("jobs.outcome")
             training = network_training(spark, storage, experiment, prepared, unfinished.folder)
             trained = train(training, experiment.num_proc, experiment.max_restarts)

@@ -40,7 +40,7 @@ def main() -> None:
             prepared = read_images(spark, storage, sources, experiment)
             features = prepared.pipeline.transform(prepared.split(TRAIN)).select("id", "features", "label_index")
         print(f"growing {experiment.forest.trees} trees, {experiment.forest.max_depth} deep at most", flush=True)
-        with watch.stage("training"), drawing(prepared, staged.local / "figures", source_name(experiment)):
+        with drawing(prepared, staged.local / "figures", source_name(experiment)), watch.stage("training"):
             forest = train_forest(features, experiment.forest, experiment.seed)
         forest.write().save(f"{staged.uri}/model")
         pca = fitted_pca(prepared.pipeline)

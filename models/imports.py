@@ -12,5 +12,4 @@ def no_garbage() -> Iterator[None]:
     try:
         yield
     finally:
-        gc.freeze()
         gc.enable()

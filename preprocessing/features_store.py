@@ -116,6 +116,7 @@ def _write(prepared: PreparedImages, folder: str) -> None:
         lambda: prepared.rejected.coalesce(1).write.csv(f"{folder}/rejected", header=True),
         lambda: _samples(prepared).coalesce(1).write.parquet(f"{folder}/samples"),
         *(split_writer(name) for name in (TRAIN, TEST, VALIDATION)),
+        lambda: prepared.near_copies,
     ]
     with ThreadPoolExecutor(len(steps)) as pool:
         for step in [pool.submit(step) for step in steps]:

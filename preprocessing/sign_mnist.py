@@ -133,7 +133,7 @@ def _parse_batches(
             columns = _columns(*clean, settings)
         else:
             parsed = [
-                parse_line(line.removesuffix("\n")) if line.strip() else ParsedLine(reason=_BLANK)
+                parse_line(line.removesuffix("\n")) if line.strip(" \n") else ParsedLine(reason=_BLANK)
                 for line in text.to_pylist()
             ]
             pixels = [
@@ -172,6 +172,8 @@ def _columns(labels: np.ndarray, pixels: np.ndarray, settings: Preprocessing) ->
 
 def _unreadable(path: str, error: Exception) -> InputError:
     text = str(error)
+    if any(sign in text for sign in ("PythonException", "Python worker exited")):
+        raise error  # the parser's, and not the file's fault
     if path.endswith(".gz") and any(sign in text for sign in ("EOFException", "ZipException", "gzip")):
         return InputError(f"{path}: cannot be unpacked, the file is cut off or corrupt: fetch it again")
     cause = next((line.strip() for line in text.splitlines() if "Caused by" in line), text.strip().splitlines()[0])
