@@ -1,7 +1,9 @@
 """The three jobs end to end, as a user runs them: spark-submit, real Spark, two real Horovod processes."""
 
+import gzip
 import json
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -327,3 +329,12 @@ class TestBadInput:
         done = submit("jobs/compare.py", "runs/cnn", "runs/empty", "--output", "runs/refused", cwd=folder)
         self.refused(done, "runs/empty: not a run directory")
         assert not (folder / "runs/refused").exists()
+
+    def test_a_packed_file_that_is_cut_off(self, sample: Path, tmp_path: Path) -> None:
+        packed = gzip.compress((sample / "sign_mnist_train.csv").read_bytes(), 1)
+        (tmp_path / "data").mkdir()
+        (tmp_path / "data/sign_mnist_train.csv.gz").write_bytes(packed[: len(packed) // 2])
+        shutil.copy(sample / "sign_mnist_test.csv", tmp_path / "data")
+        done = submit("jobs/train_random_forest.py", "--data", "data", "--run", "runs/forest", cwd=tmp_path)
+        self.refused(done, "sign_mnist_train.csv.gz: cannot be unpacked", "cut off or corrupt")
+        assert [path.name for path in tmp_path.iterdir()] == ["data"]
