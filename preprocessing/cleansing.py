@@ -36,16 +36,17 @@ def mark_unusable(parsed: DataFrame, allow_duplicates: bool) -> DataFrame:
     Returns:
         The columns of ``parsed`` without ``pixels``, and ``id``.
     """
-    # a copy has the picture and the label; in this order one sorting serves both windows
+    # a copy has the picture and the label: one shuffle serves both windows
     same_picture = Window.partitionBy("picture")
     # the test set's first, then those of a source that is still to be divided
     rank = F.when(F.col("split") == TEST, 0).when(F.col("split").isNull(), 1).otherwise(2)
-    copies = Window.partitionBy("picture", "label").orderBy(rank, "source", "file", "line")
+    copies = Window.partitionBy("picture", "label").orderBy("rank", "source", "file", "line")
     usable = F.col("reason").isNull()
     rows = (
         parsed.withColumn("picture", F.md5("pixels"))
         .withColumn("id", F.md5(F.concat(F.col("label").cast("binary"), "pixels")))
         .drop("pixels")
+        .withColumn("rank", rank)  # a column: as an expression it would be sorted by twice
         .withColumn("copy", F.row_number().over(copies))
         .withColumn("original", F.first(F.concat_ws(":", "source", "file", "line")).over(copies))
         .withColumn("labels", F.array(F.min("label").over(same_picture), F.max("label").over(same_picture)))
@@ -63,7 +64,7 @@ def mark_unusable(parsed: DataFrame, allow_duplicates: bool) -> DataFrame:
             "detail", F.when(repeated, F.concat(F.lit("of "), "original")).otherwise(F.col("detail"))
         )
         rows = rows.withColumn("reason", F.when(repeated, F.lit("exact duplicate")).otherwise(F.col("reason")))
-    return rows.drop("picture", "labels", "copy", "original")
+    return rows.drop("picture", "labels", "rank", "copy", "original")
 
 
 def count_rejections(marked: DataFrame) -> Rejections:
