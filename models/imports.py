@@ -12,4 +12,5 @@ def no_garbage() -> Iterator[None]:
     try:
         yield
     finally:
+        gc.freeze()  # nor when the process ends
         gc.enable()

@@ -1,9 +1,10 @@
 """Predictions of a trained model for a table of images, in batches on the executors."""
 
 import functools
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,8 +44,9 @@ def predict_with_network(images: DataFrame, model: keras.Model, classes: list[st
     saved = images.sparkSession.sparkContext.broadcast(_saved(model))
 
     def predict(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        with no_garbage():  # not by the module's own name, which would import TensorFlow before
-            from models import prediction
+        # once a worker: what an earlier network has left behind is garbage
+        with nullcontext() if "models.prediction" in sys.modules else no_garbage():
+            from models import prediction  # not by a name of this module's, which would import TensorFlow before
 
         network, names = prediction._load(saved.value), np.array(classes)
         for batch in (batch for batch in batches if batch.num_rows):
