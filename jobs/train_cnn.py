@@ -12,7 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from jobs.experiment import CnnExperiment, parse_experiment
-from jobs.session import import_ahead, open_session, run_job
+from jobs.session import open_session, run_job
 from jobs.stopwatch import Stopwatch
 
 
@@ -45,7 +45,6 @@ def main() -> None:
             prepared = read_images(spark, storage, sources, experiment)
             unfinished.check_rows(prepared)
         with drawing(prepared, staged.local / "figures", source_name(experiment)), watch.stage("training"):
-            import_ahead("jobs.outcome")
             training = network_training(spark, storage, experiment, prepared, unfinished.folder)
             trained = train(training, experiment.num_proc, experiment.max_restarts)
 
