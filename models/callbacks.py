@@ -23,13 +23,17 @@ from models.settings import Training
 
 Logs = dict[str, float] | None
 CURVE_POINTS = 50
+# Steps that TensorFlow makes before Python sees one, where an epoch has so many times as many: each return to Python is a
+# wait for all ranks.
+STEPS_AT_ONCE, RETURNS_AN_EPOCH = 4, 25
 
 
 class CosineSchedule(Callback):
     """The learning rate up along a line in the first epoch, then down to 0 along half a cosine.
 
     The rise is for the large batches of many processes (Goyal et al., 2017), the fall after Loshchilov and Hutter,
-    2016. The peak is the rate the model is compiled with, times the number of processes.
+    2016. The peak is the rate the model is compiled with, times the number of processes. Steps that are made at once have
+    the rate of their first one.
 
     Args:
         epochs: of the whole training.
@@ -43,11 +47,13 @@ class CosineSchedule(Callback):
 
     def on_train_begin(self, logs: Logs = None) -> None:
         self.peak = float(backend.get_value(self.model.optimizer.lr))
-        self.step = 0
+
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+        self.epoch = self.done + epoch
 
     def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
         steps = self.params["steps"]
-        step = self.done * steps + self.step
+        step = self.epoch * steps + batch
         rise = steps if self.epochs > 1 else 0
         if step < rise:
             rate = self.peak * (step + 1) / rise
@@ -55,7 +61,6 @@ class CosineSchedule(Callback):
             share = (step - rise) / (steps * self.epochs - rise)
             rate = self.peak * (1 + math.cos(math.pi * share)) / 2
         backend.set_value(self.model.optimizer.lr, rate)
-        self.step += 1
 
 
 class PlateauSchedule(Callback):
@@ -76,6 +81,15 @@ class PlateauSchedule(Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         backend.set_value(self.model.optimizer.lr, self.peak * plateau_factor(self.history, self.patience))
+
+
+class StepsAtOnce(Callback):
+    """Every rank makes some steps in one call of TensorFlow's."""
+
+    def set_params(self, params: dict[str, Any]) -> None:
+        super().set_params(params)
+        # Keras reads it when the model and its data are bound, which comes next
+        self.model.steps_per_execution = max(1, min(STEPS_AT_ONCE, params["steps"] // RETURNS_AN_EPOCH))
 
 
 class OwnCores(Callback):
@@ -172,13 +186,14 @@ class EpochEnd(Callback):
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         self.begin = time.perf_counter()
         self.trained: float | None = None
-        self.totals = [0.0]
+        self.steps, self.totals = [0], [0.0]
         self.first_step: float | None = None
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self.last_step = time.time()
         self.first_step = self.first_step or self.last_step
         # Keras tells the mean since the epoch began
+        self.steps.append(batch + 1)
         self.totals.append(logs["loss"] * (batch + 1))
 
     def on_test_begin(self, logs: Logs = None) -> None:
@@ -193,7 +208,7 @@ class EpochEnd(Callback):
         logs["seconds"] = now - self.begin
         logs["images_per_second"] = self.rows / ((self.trained or now) - self.begin)
         row: dict[str, Any] = {"epoch": number} | {name: float(value) for name, value in logs.items()}
-        self.history.append(row | {"curve": _means(self.totals), "steps": [self.first_step, self.last_step]})
+        self.history.append(row | {"curve": _means(self.steps, self.totals), "steps": [self.first_step, self.last_step]})
         self.model.stop_training = has_finished(self.history, self.settings)
         if self.teller is None:
             return
@@ -204,10 +219,10 @@ class EpochEnd(Callback):
         self.teller.tell(row)
 
 
-def _means(totals: list[float]) -> list[float]:
-    """The mean step between 50 points of a running total, or of all steps where they are fewer."""
-    points = np.unique(np.linspace(0, len(totals) - 1, CURVE_POINTS + 1).round().astype(int))
-    return (np.diff(np.array(totals)[points]) / np.diff(points)).tolist()
+def _means(steps: list[int], totals: list[float]) -> list[float]:
+    """The mean step between 50 points of a running total, or between all of them where they are fewer."""
+    points = np.unique(np.linspace(0, len(steps) - 1, CURVE_POINTS + 1).round().astype(int))
+    return (np.diff(np.array(totals)[points]) / np.diff(np.array(steps)[points])).tolist()
 
 
 class SmallModel(Callback):

@@ -22,7 +22,7 @@ from horovod.spark.keras import KerasEstimator
 from pyspark.sql import SparkSession
 
 import models
-from models.callbacks import Bfloat16, CosineSchedule, EpochEnd, GoOn, OwnCores, PlateauSchedule, SmallModel
+from models.callbacks import Bfloat16, CosineSchedule, EpochEnd, GoOn, OwnCores, PlateauSchedule, SmallModel, StepsAtOnce
 from models.checkpoints import Checkpoint, Checkpoints
 from models.cluster import ExecutorWatch, is_local, network_interfaces, wait_for_slots
 from models.data_module import data_module
@@ -187,7 +187,9 @@ class NetworkTraining:
         history = last.history if last else []
         errors = LastLines()
         checkpoints = self.checkpoints.claim()
-        callbacks: list[keras.callbacks.Callback] = [GoOn(checkpoints, done)] if last else []
+        callbacks: list[keras.callbacks.Callback] = [StepsAtOnce()]
+        if last:
+            callbacks.append(GoOn(checkpoints, done))
         cores = _cores_a_process(self.spark, num_proc)
         if is_local(self.spark):
             callbacks.append(OwnCores(cores))

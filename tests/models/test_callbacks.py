@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.callbacks import Bfloat16, CosineSchedule, EpochEnd, GoOn, OwnCores
+from models.callbacks import Bfloat16, CosineSchedule, EpochEnd, GoOn, OwnCores, StepsAtOnce
 from models.checkpoints import Checkpoints
 from models.process_output import LastLines
 from models.settings import Training
@@ -90,6 +90,43 @@ def test_a_training_that_goes_on_reaches_what_it_would_have_reached(tmp_path: Pa
     assert second is not None
     assert [row["epoch"] for row in second.history] == [1, 2, 3, 4, 5, 6]
     assert [row["loss"] for row in second.history] == pytest.approx([row["loss"] for row in first.history])
+
+
+def test_a_long_epoch_s_steps_are_made_four_at_once_with_the_same_weights_and_curve(tmp_path: Path) -> None:
+    hvd.init()
+    x = np.random.default_rng(0).normal(size=(102, 2)).astype(np.float32)
+
+    def trained(name: str, *callbacks: keras.callbacks.Callback) -> tuple[list[np.ndarray], list[float], int]:
+        checkpoints = Checkpoints((tmp_path / name).as_uri()).claim()
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential([keras.layers.Dense(1, input_shape=(2,))])
+        model.compile(keras.optimizers.SGD(0.01), "mse")
+        rates = _Rates()
+        end = EpochEnd(Training(epochs=2), len(x), checkpoints, [], [], 0.0, NOBODY)
+        model.fit(
+            x, x[:, 0] * 3, 1, 2, verbose=0, shuffle=False, validation_data=(x, x[:, 0]),
+            callbacks=[*callbacks, rates, end],
+        )  # fmt: skip
+        last = checkpoints.last()
+        assert last is not None
+        return model.get_weights(), last.history[0]["curve"], len(rates.seen)
+
+    weights, curve, returns = trained("single")
+    found, coarse, fewer = trained("at once", StepsAtOnce())
+    assert (returns, fewer) == (2 * 102, 2 * 26)  # the last two steps of an epoch are made by themselves
+    for array, wanted in zip(found, weights, strict=True):
+        np.testing.assert_allclose(array, wanted, rtol=1e-5)
+    assert len(curve) == 50
+    assert len(coarse) == 26
+    assert np.mean(coarse[:25]) == pytest.approx(np.mean(curve[:49]), rel=0.05)
+
+
+def test_a_short_epoch_s_steps_are_made_one_by_one() -> None:
+    model = keras.Sequential([keras.layers.Dense(1, input_shape=(1,))])
+    rates, x = _Rates(), np.ones((20, 1))
+    model.compile(keras.optimizers.SGD(0.01), "mse")
+    model.fit(x, x, 1, 1, verbose=0, callbacks=[StepsAtOnce(), rates])
+    assert len(rates.seen) == 20
 
 
 def test_a_loss_that_is_no_number_ends_the_training_with_what_to_change(tmp_path: Path) -> None:
