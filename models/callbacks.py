@@ -23,8 +23,8 @@ from models.settings import Training
 
 Logs = dict[str, float] | None
 CURVE_POINTS = 50
-# Steps that TensorFlow makes before Python sees one, where an epoch has so many times as many: each return to Python is a
-# wait for all ranks.
+# Steps that TensorFlow makes before it returns to Python, where an epoch has so many returns all the same: at each all
+# ranks wait for the slowest.
 STEPS_AT_ONCE, RETURNS_AN_EPOCH = 4, 25
 
 
@@ -32,8 +32,8 @@ class CosineSchedule(Callback):
     """The learning rate up along a line in the first epoch, then down to 0 along half a cosine.
 
     The rise is for the large batches of many processes (Goyal et al., 2017), the fall after Loshchilov and Hutter,
-    2016. The peak is the rate the model is compiled with, times the number of processes. Steps that are made at once have
-    the rate of their first one.
+    2016. The peak is the rate the model is compiled with, times the number of processes. Steps that are made at once
+    have the rate of their first one.
 
     Args:
         epochs: of the whole training.
@@ -208,7 +208,9 @@ class EpochEnd(Callback):
         logs["seconds"] = now - self.begin
         logs["images_per_second"] = self.rows / ((self.trained or now) - self.begin)
         row: dict[str, Any] = {"epoch": number} | {name: float(value) for name, value in logs.items()}
-        self.history.append(row | {"curve": _means(self.steps, self.totals), "steps": [self.first_step, self.last_step]})
+        self.history.append(
+            row | {"curve": _means(self.steps, self.totals), "steps": [self.first_step, self.last_step]}
+        )
         self.model.stop_training = has_finished(self.history, self.settings)
         if self.teller is None:
             return

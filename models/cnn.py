@@ -22,7 +22,16 @@ from horovod.spark.keras import KerasEstimator
 from pyspark.sql import SparkSession
 
 import models
-from models.callbacks import Bfloat16, CosineSchedule, EpochEnd, GoOn, OwnCores, PlateauSchedule, SmallModel, StepsAtOnce
+from models.callbacks import (
+    Bfloat16,
+    CosineSchedule,
+    EpochEnd,
+    GoOn,
+    OwnCores,
+    PlateauSchedule,
+    SmallModel,
+    StepsAtOnce,
+)
 from models.checkpoints import Checkpoint, Checkpoints
 from models.cluster import ExecutorWatch, is_local, network_interfaces, wait_for_slots
 from models.data_module import data_module
@@ -187,18 +196,8 @@ class NetworkTraining:
         history = last.history if last else []
         errors = LastLines()
         checkpoints = self.checkpoints.claim()
-        callbacks: list[keras.callbacks.Callback] = [StepsAtOnce()]
-        if last:
-            callbacks.append(GoOn(checkpoints, done))
         cores = _cores_a_process(self.spark, num_proc)
-        if is_local(self.spark):
-            callbacks.append(OwnCores(cores))
-        if self.settings.precision == "bfloat16":
-            callbacks.append(Bfloat16())
-        if self.settings.schedule == "cosine":
-            callbacks.append(CosineSchedule(self.settings.epochs, done))
-        elif self.settings.schedule == "plateau":
-            callbacks.append(PlateauSchedule(self.settings.patience, history))
+        callbacks = self._callbacks(cores, checkpoints, done, history)
         watch = ExecutorWatch(self.spark)
         with epoch_listener(self.spark, functools.partial(_say, self.settings.epochs)) as driver:
             callbacks.append(EpochEnd(self.settings, self.rows, checkpoints, history, losses, since, driver))
@@ -244,6 +243,23 @@ class NetworkTraining:
                 if isinstance(error, TimeoutException):
                     raise TrainingError(f"Horovod: {error}") from error
                 raise
+
+    def _callbacks(
+        self, cores: int, checkpoints: Checkpoints, done: int, history: list[dict[str, Any]]
+    ) -> list[keras.callbacks.Callback]:
+        """Those that set a rank up and give it its learning rate."""
+        callbacks: list[keras.callbacks.Callback] = [StepsAtOnce()]
+        if done:
+            callbacks.append(GoOn(checkpoints, done))
+        if is_local(self.spark):
+            callbacks.append(OwnCores(cores))
+        if self.settings.precision == "bfloat16":
+            callbacks.append(Bfloat16())
+        if self.settings.schedule == "cosine":
+            callbacks.append(CosineSchedule(self.settings.epochs, done))
+        elif self.settings.schedule == "plateau":
+            callbacks.append(PlateauSchedule(self.settings.patience, history))
+        return callbacks
 
     def _best(self, last: Checkpoint, losses: list[Loss]) -> TrainedNetwork:
         # anew from the weights: without the optimizer's state, three times as large, and without Horovod's part in it
