@@ -23,16 +23,16 @@ from models.settings import Training
 
 Logs = dict[str, float] | None
 CURVE_POINTS = 50
-# Steps that TensorFlow makes before it returns to Python, where an epoch has so many returns all the same: at each all
+# Steps that TensorFlow makes before it returns to Python, where that leaves an epoch so many executions: after each all
 # ranks wait for the slowest.
-STEPS_AT_ONCE, RETURNS_AN_EPOCH = 4, 25
+STEPS_PER_EXECUTION, EXECUTIONS_AN_EPOCH = 4, 25
 
 
 class CosineSchedule(Callback):
     """The learning rate up along a line in the first epoch, then down to 0 along half a cosine.
 
     The rise is for the large batches of many processes (Goyal et al., 2017), the fall after Loshchilov and Hutter,
-    2016. The peak is the rate the model is compiled with, times the number of processes. Steps that are made at once
+    2016. The peak is the rate the model is compiled with, times the number of processes. Steps of one execution
     have the rate of their first one.
 
     Args:
@@ -83,13 +83,13 @@ class PlateauSchedule(Callback):
         backend.set_value(self.model.optimizer.lr, self.peak * plateau_factor(self.history, self.patience))
 
 
-class StepsAtOnce(Callback):
-    """Every rank makes some steps in one call of TensorFlow's."""
+class StepsPerExecution(Callback):
+    """Every rank makes several steps in one execution where epochs are long; ``KerasEstimator`` cannot be told to."""
 
     def set_params(self, params: dict[str, Any]) -> None:
         super().set_params(params)
         # Keras reads it when the model and its data are bound, which comes next
-        self.model.steps_per_execution = max(1, min(STEPS_AT_ONCE, params["steps"] // RETURNS_AN_EPOCH))
+        self.model.steps_per_execution = max(1, min(STEPS_PER_EXECUTION, params["steps"] // EXECUTIONS_AN_EPOCH))
 
 
 class OwnCores(Callback):
@@ -143,7 +143,7 @@ class EpochEnd(Callback):
 
     ``images_per_second`` counts the training pictures of all ranks over the time of the training steps alone,
     ``learning_rate`` is that of the last step, ``curve`` the loss on the way, rank 0's, in 50 points at most, ``steps``
-    when the first and the last step ended, in seconds since 1970.
+    when the executions of the first and the last step ended, in seconds since 1970.
 
     Args:
         settings: say when the training ends.

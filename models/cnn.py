@@ -2,12 +2,7 @@
 
 import dataclasses
 import functools
-import os
-import signal
-import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -30,13 +25,13 @@ from models.callbacks import (
     OwnCores,
     PlateauSchedule,
     SmallModel,
-    StepsAtOnce,
+    StepsPerExecution,
 )
 from models.checkpoints import Checkpoint, Checkpoints
 from models.cluster import ExecutorWatch, is_local, network_interfaces, wait_for_slots
 from models.data_module import data_module
 from models.errors import TrainingError
-from models.horovod_backend import PromptBackend
+from models.horovod_backend import PromptBackend, cores_a_process, handled_signals, process_environment
 from models.networks import build_network, unfreeze
 from models.optimizers import build_optimizer
 from models.process_output import EXITED, LastLines
@@ -71,7 +66,7 @@ class TrainedNetwork:
         best_epoch: the epoch of the lowest validation loss.
         losses: of processes, hosts or the driver, one entry each: ``what``, ``time``, ``after_epoch`` (the last one
             finished), ``seconds`` from its end to the first step after the loss, ``num_proc`` from then on.
-        steps: when the first and the last step ended, in seconds since 1970.
+        steps: when the first and the last step ended, or those made in one execution with it, in seconds since 1970.
     """
 
     model: keras.Model
@@ -196,7 +191,7 @@ class NetworkTraining:
         history = last.history if last else []
         errors = LastLines()
         checkpoints = self.checkpoints.claim()
-        cores = _cores_a_process(self.spark, num_proc)
+        cores = cores_a_process(self.spark, num_proc)
         callbacks = self._callbacks(cores, checkpoints, done, history)
         watch = ExecutorWatch(self.spark)
         with epoch_listener(self.spark, functools.partial(_say, self.settings.epochs)) as driver:
@@ -210,7 +205,7 @@ class NetworkTraining:
                     start_timeout=START_SECONDS,
                     nics=network_interfaces(self.spark),
                 ),
-                backend_env=_process_environment(cores),
+                backend_env=process_environment(cores),
                 store=self.store,
                 data_module=data_module(self.shape, self.classes, self.settings.augmentation),
                 model=self._model(self.start),
@@ -229,7 +224,7 @@ class NetworkTraining:
                 verbose=0,
             )
             try:
-                with _handled_signals(), watch:
+                with handled_signals(), watch:
                     estimator.fit_on_parquet()
             except Exception as error:
                 lost = watch.wait(LOSS_SECONDS)
@@ -248,7 +243,7 @@ class NetworkTraining:
         self, cores: int, checkpoints: Checkpoints, done: int, history: list[dict[str, Any]]
     ) -> list[keras.callbacks.Callback]:
         """Those that set a rank up and give it its learning rate."""
-        callbacks: list[keras.callbacks.Callback] = [StepsAtOnce()]
+        callbacks: list[keras.callbacks.Callback] = [StepsPerExecution()]
         if done:
             callbacks.append(GoOn(checkpoints, done))
         if is_local(self.spark):
@@ -309,57 +304,6 @@ class _ProcessLostError(Exception):
 def _loss(what: str, last: Checkpoint | None, when: float) -> Loss:
     moment = f"{datetime.fromtimestamp(when, UTC):%Y-%m-%d %H:%M:%S} UTC"
     return {"what": what, "time": moment, "after_epoch": last.epoch if last else 0}
-
-
-@contextmanager
-def _handled_signals() -> Iterator[None]:
-    """Interrupt the job where Horovod only ends its processes: its handlers of SIGINT and SIGTERM replace the job's,
-    and stay.
-
-    Raises:
-        KeyboardInterrupt: one of the two came, and Horovod has ended its processes.
-    """
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    arrived, sender = socket.socketpair()
-    arrived.setblocking(False)
-    sender.setblocking(False)
-    before = signal.set_wakeup_fd(sender.fileno())
-    try:
-        yield
-    finally:
-        signal.set_wakeup_fd(before)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        try:
-            numbers = arrived.recv(4096)
-        except BlockingIOError:
-            numbers = b""
-        arrived.close()
-        sender.close()
-        if set(numbers) & set(handlers):
-            raise KeyboardInterrupt
-
-
-def _cores_a_process(spark: SparkSession, num_proc: int) -> int:
-    if is_local(spark):
-        # those that this process may use, of which it may have been given a part
-        allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return max(1, allowed // num_proc)
-    return int(spark.sparkContext.getConf().get("spark.task.cpus", "1"))
-
-
-def _process_environment(cores: int) -> dict[str, str]:
-    """Threads and memory of each process: all of TensorFlow's on every one would fight for the same cores."""
-    return {
-        "TF_NUM_INTRAOP_THREADS": str(cores),
-        "TF_NUM_INTEROP_THREADS": str(cores),
-        # With an arena for each thread, as glibc has it, a process is larger by what the threads have freed.
-        "MALLOC_ARENA_MAX": "2",
-        # Milliseconds between two rounds in which the processes tell each other what is ready to be summed. Longer, and
-        # every step waits for the next one; shorter, and the rounds take the cores from networks whose step is some ten
-        # of them, a fifth where a core is slow.
-        "HOROVOD_CYCLE_TIME": os.environ.get("HOROVOD_CYCLE_TIME", "2"),
-    }
 
 
 def _say(epochs: int, told: dict[str, Any]) -> None:

@@ -1,14 +1,20 @@
-"""Horovod's processes on Spark, without what they would wait for."""
+"""Horovod's processes on Spark: what they are given, how they end, and nothing that they would wait for."""
 
 import functools
 import gc
-from collections.abc import Callable
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import cloudpickle
 from horovod.spark import runner
 from horovod.spark.common.backend import SparkBackend
+from pyspark.sql import SparkSession
 
+from models.cluster import is_local
 from models.imports import no_garbage
 
 # For the driver to ask how a process has ended, if it ended at once.
@@ -50,3 +56,55 @@ def _task(*arguments: Any) -> Any:
         return runner._task_fn(*arguments)
     finally:
         gc.collect()  # the process's semaphores, of which Python would warn when Spark ends this worker
+
+
+@contextmanager
+def handled_signals() -> Iterator[None]:
+    """Interrupt the job where Horovod only ends its processes: its handlers of SIGINT and SIGTERM replace the job's,
+    and stay.
+
+    Raises:
+        KeyboardInterrupt: one of the two came, and Horovod has ended its processes.
+    """
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    arrived, sender = socket.socketpair()
+    arrived.setblocking(False)
+    sender.setblocking(False)
+    before = signal.set_wakeup_fd(sender.fileno())
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        try:
+            numbers = arrived.recv(4096)
+        except BlockingIOError:
+            numbers = b""
+        arrived.close()
+        sender.close()
+        if set(numbers) & set(handlers):
+            raise KeyboardInterrupt
+
+
+def cores_a_process(spark: SparkSession, num_proc: int) -> int:
+    """The cores that each of so many processes may keep busy."""
+    if is_local(spark):
+        # those that this process may use, of which it may have been given a part
+        allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return max(1, allowed // num_proc)
+    return int(spark.sparkContext.getConf().get("spark.task.cpus", "1"))
+
+
+def process_environment(cores: int) -> dict[str, str]:
+    """Threads and memory of each process: all of TensorFlow's on every one would fight for the same cores."""
+    return {
+        "TF_NUM_INTRAOP_THREADS": str(cores),
+        "TF_NUM_INTEROP_THREADS": str(cores),
+        # With an arena for each thread, as glibc has it, a process is larger by what the threads have freed.
+        "MALLOC_ARENA_MAX": "2",
+        # Milliseconds between two rounds in which the processes tell each other what is ready to be summed. Longer, and
+        # every step waits for the next one; shorter, and the rounds take the cores from networks whose step is some ten
+        # of them, a fifth where a core is slow.
+        "HOROVOD_CYCLE_TIME": os.environ.get("HOROVOD_CYCLE_TIME", "2"),
+    }

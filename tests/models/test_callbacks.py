@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.callbacks import Bfloat16, CosineSchedule, EpochEnd, GoOn, OwnCores, StepsAtOnce
+from models.callbacks import Bfloat16, CosineSchedule, EpochEnd, GoOn, OwnCores, StepsPerExecution
 from models.checkpoints import Checkpoints
 from models.process_output import LastLines
 from models.settings import Training
@@ -112,7 +112,7 @@ def test_a_long_epoch_s_steps_are_made_four_at_once_with_the_same_weights_and_cu
         return model.get_weights(), last.history[0]["curve"], len(rates.seen)
 
     weights, curve, returns = trained("single")
-    found, coarse, fewer = trained("at once", StepsAtOnce())
+    found, coarse, fewer = trained("at once", StepsPerExecution())
     assert (returns, fewer) == (2 * 102, 2 * 26)  # the last two steps of an epoch are made by themselves
     for array, wanted in zip(found, weights, strict=True):
         np.testing.assert_allclose(array, wanted, rtol=1e-5)
@@ -125,7 +125,7 @@ def test_a_short_epoch_s_steps_are_made_one_by_one() -> None:
     model = keras.Sequential([keras.layers.Dense(1, input_shape=(1,))])
     rates, x = _Rates(), np.ones((20, 1))
     model.compile(keras.optimizers.SGD(0.01), "mse")
-    model.fit(x, x, 1, 1, verbose=0, callbacks=[StepsAtOnce(), rates])
+    model.fit(x, x, 1, 1, verbose=0, callbacks=[StepsPerExecution(), rates])
     assert len(rates.seen) == 20
 
 
