@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from preprocessing.arrow import content, from_rows
+from preprocessing.arrow import from_rows
 from preprocessing.decoding import resize_pixels
 from preprocessing.errors import InputError
 from preprocessing.labels import LETTERS
@@ -129,7 +129,7 @@ def _parse_batches(
     constants = {"source": source, "file": file, "split": split}
     for batch in batches:
         rows, text = batch.num_rows, batch.column("text")
-        if clean := parse_clean(content(text), rows):
+        if clean := parse_clean(text):
             columns = _columns(*clean, settings)
         else:
             parsed = [

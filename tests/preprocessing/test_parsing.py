@@ -1,4 +1,5 @@
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from preprocessing.labels import LETTERS
@@ -12,8 +13,8 @@ def line(label: object = 0, **pixels: object) -> str:
     return ",".join([str(label), *values])
 
 
-def joined(*lines: str) -> bytes:
-    return "".join(f"{text}\n" for text in lines).encode()
+def arrow(*lines: str) -> pa.StringArray:
+    return pa.array([f"{text}\n" for text in lines], pa.string())
 
 
 def test_a_line_becomes_its_letter_and_its_pixels_in_order() -> None:
@@ -41,6 +42,8 @@ def test_the_header_has_the_label_and_784_pixels() -> None:
         (line(pixel3="0x1F"), "pixel not an integer", "0x1F"),
         (line(pixel3="nan"), "pixel not an integer", "nan"),
         (line(pixel5=256), "pixel out of range", "pixel5 is '256'"),
+        (line(pixel784=299), "pixel out of range", "pixel784 is '299'"),
+        (line(pixel5=300), "pixel out of range", "pixel5 is '300'"),
         (line(pixel5="9" * 5000), "pixel out of range", "pixel5"),
         (line(pixel5="-1"), "pixel not an integer", "-1"),
         (line() + ",7", "too many fields", "786"),
@@ -53,7 +56,7 @@ def test_a_line_that_cannot_be_used_is_refused_with_what_was_found(text: str, re
     bad = parse_line(text)
     assert (bad.reason, bad.label, bad.pixels) == (reason, None, None)
     assert detail in (bad.detail or "")
-    assert parse_clean(joined(line(1), text, line(3)), 3) is None
+    assert parse_clean(arrow(line(1), text, line(3))) is None
 
 
 @pytest.mark.parametrize("text", [line(" 1 "), line('"1"'), line("01"), line(1, pixel4=" 007")])
@@ -64,9 +67,9 @@ def test_quotes_spaces_and_leading_zeros_do_not_change_a_number(text: str) -> No
 def test_lines_without_a_fault_mean_the_same_all_at_once() -> None:
     rng = np.random.default_rng(0)
     lines = [
-        ",".join(map(str, [label, *rng.integers(0, 256, PIXELS)])) for label in (0, 8, 10, 24)
+        ",".join(map(str, [label, *rng.integers(0, 256, PIXELS)])) for label in (0, 8, 10, 24) * 100
     ] + [line("01", pixel4="007")]  # fmt: skip
-    clean = parse_clean(joined(*lines), len(lines))
+    clean = parse_clean(arrow(*lines))
     assert clean is not None
     alone = [parse_line(text) for text in lines]
     assert [LETTERS[label] for label in clean[0]] == [parsed.label for parsed in alone]
@@ -74,4 +77,4 @@ def test_lines_without_a_fault_mean_the_same_all_at_once() -> None:
 
 
 def test_no_lines_are_no_rows() -> None:
-    assert parse_clean(b"", 0) is None
+    assert parse_clean(arrow()) is None
