@@ -8,6 +8,7 @@ Without --data it trains on a synthetic sample, made on the spot.
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -50,7 +51,7 @@ def main() -> None:
 
         from jobs.outcome import TrainedModel, say_outcome, write_outcome
 
-        more = {}
+        more: dict[str, Any] = {"watches": trained.findings}
         if experiment.training.calibration:
             validation = predict_with_network(prepared.split(VALIDATION), trained.model, prepared.classes)
             more["calibration"] = asdict(calibrate(trained.model, validation, prepared.classes))

@@ -47,6 +47,8 @@ def network_training(
         prepared.normalisation,
         rows,
         experiment.seed,
+        # parts of a study have no samples of their own
+        samples=prepared.samples if experiment.training.watches and prepared.folder else None,
     )
 
 

@@ -17,9 +17,11 @@ from keras import Sequential, backend, layers
 from keras.callbacks import Callback
 
 from models.checkpoints import Checkpoint, Checkpoints
+from models.probe import Probe, sample_arrays
 from models.progress import Address, Teller
 from models.progression import has_finished, plateau_factor
 from models.settings import Training
+from models.watches import findings
 
 Logs = dict[str, float] | None
 CURVE_POINTS = 50
@@ -139,7 +141,8 @@ class GoOn(Callback):
 
 
 class EpochEnd(Callback):
-    """What follows an epoch: its seconds and speed join the history; rank 0 keeps a checkpoint, then tells the driver.
+    """What follows an epoch: its seconds and speed join the history; rank 0 looks whether anything is wrong, keeps a
+    checkpoint, then tells the driver.
 
     ``images_per_second`` counts the training pictures of all ranks over the time of the training steps alone,
     ``learning_rate`` is that of the last step, ``curve`` the loss on the way, rank 0's, in 50 points at most, ``steps``
@@ -153,6 +156,7 @@ class EpochEnd(Callback):
         losses: what was lost before; the last of them has no ``seconds`` yet.
         since: when what has to be done again had begun, in seconds since 1970.
         driver: who is told.
+        samples: training pictures by class for the watches, see :func:`models.probe.sample_arrays`; none: they are off.
     """
 
     def __init__(
@@ -164,6 +168,7 @@ class EpochEnd(Callback):
         losses: list[dict[str, Any]],
         since: float,
         driver: Address,
+        samples: dict[str, list[np.ndarray]] | None = None,
     ) -> None:
         super().__init__()
         self.settings = settings
@@ -173,6 +178,7 @@ class EpochEnd(Callback):
         self.losses = losses
         self.since = since
         self.driver = driver
+        self.samples = samples
 
     def on_train_begin(self, logs: Logs = None) -> None:
         gc.freeze()  # all that has been imported is no garbage: looking through it again costs every rank a step
@@ -181,6 +187,7 @@ class EpochEnd(Callback):
         if self.losses and "seconds" not in self.losses[-1]:
             self.losses[-1] |= {"seconds": time.time() - self.since, "num_proc": hvd.size()}
         if self.teller is not None:
+            self.probe = Probe(self.model, *sample_arrays(self.samples)) if self.samples else None
             self.teller.tell({"hosts": hosts})
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
@@ -214,6 +221,10 @@ class EpochEnd(Callback):
         self.model.stop_training = has_finished(self.history, self.settings)
         if self.teller is None:
             return
+        if self.probe is not None and self.samples is not None:
+            if number & (number - 1) == 0:  # later epochs change less: 1, 2, 4, 8, …
+                self.history[-1]["probe"] = self.probe.look()
+            row["findings"] = self.history[-1]["findings"] = findings(self.history, list(self.samples))
         optimizer = [variable.numpy() for variable in self.model.optimizer.variables()]
         self.checkpoints.write(
             Checkpoint(number, time.time(), self.history, self.losses, self.model.get_weights(), optimizer)

@@ -32,7 +32,7 @@ class Checkpoint:
 
     epoch: int
     time: float
-    history: list[dict[str, float]]
+    history: list[dict[str, Any]]
     losses: list[dict[str, Any]]
     weights: list[np.ndarray]
     optimizer: list[np.ndarray]

@@ -39,6 +39,7 @@ from models.progress import epoch_listener
 from models.progression import has_finished
 from models.settings import Augmentation, Network, Training
 from models.store import LABEL, PIXELS
+from models.watches import Finding
 from preprocessing.normalisation import Normalisation
 from preprocessing.schema import VALIDATION
 
@@ -67,6 +68,7 @@ class TrainedNetwork:
         losses: of processes, hosts or the driver, one entry each: ``what``, ``time``, ``after_epoch`` (the last one
             finished), ``seconds`` from its end to the first step after the loss, ``num_proc`` from then on.
         steps: when the first and the last step ended, or those made in one execution with it, in seconds since 1970.
+        findings: of the watches, see :func:`models.watches.findings`.
     """
 
     model: keras.Model
@@ -75,6 +77,7 @@ class TrainedNetwork:
     best_epoch: int
     losses: list[Loss]
     steps: tuple[float, float]
+    findings: list[Finding]
 
     def summary(self, settings: Training) -> dict[str, Any]:
         """The figures of the training for ``metrics.json``: those of the kept epoch, and the speed over all."""
@@ -108,6 +111,7 @@ class NetworkTraining:
         seed: of the first weights, the order of the rows and the augmentation.
         start: weights to begin with; none: they are drawn.
         first_layer: the first one that is trained, see :func:`models.networks.unfreeze`; none: as the network has it.
+        samples: training pictures by class, ``uint8`` of ``shape``, that the watches look at; none: they are off.
     """
 
     spark: SparkSession
@@ -122,6 +126,7 @@ class NetworkTraining:
     seed: int
     start: list[np.ndarray] | None = None
     first_layer: str | None = None
+    samples: dict[str, list[np.ndarray]] | None = None
 
     def run(self, num_proc: int, max_restarts: int) -> TrainedNetwork:
         """Train until all epochs have finished.
@@ -195,7 +200,9 @@ class NetworkTraining:
         callbacks = self._callbacks(cores, checkpoints, done, history)
         watch = ExecutorWatch(self.spark)
         with epoch_listener(self.spark, functools.partial(_say, self.settings.epochs)) as driver:
-            callbacks.append(EpochEnd(self.settings, self.rows, checkpoints, history, losses, since, driver))
+            callbacks.append(
+                EpochEnd(self.settings, self.rows, checkpoints, history, losses, since, driver, self.samples)
+            )
             estimator = KerasEstimator(
                 backend=PromptBackend(
                     num_proc,
@@ -259,7 +266,7 @@ class NetworkTraining:
     def _best(self, last: Checkpoint, losses: list[Loss]) -> TrainedNetwork:
         # anew from the weights: without the optimizer's state, three times as large, and without Horovod's part in it
         model = self._model(self.checkpoints.read(last.best_epoch).weights)
-        history = pd.DataFrame(last.history)
+        history = pd.DataFrame(last.history).drop(columns=["probe", "findings"], errors="ignore")
         curves, steps = history.pop("curve"), history.pop("steps")
         points = [
             (epoch - 1 + (place + 1) / len(curve), loss)
@@ -267,7 +274,9 @@ class NetworkTraining:
             for place, loss in enumerate(curve)
         ]
         curve = pd.DataFrame(points, columns=["epoch", "loss"])
-        return TrainedNetwork(model, history, curve, last.best_epoch, losses, (steps.iloc[0][0], steps.iloc[-1][1]))
+        found = [finding for row in last.history for finding in row.get("findings", [])]
+        steps_ended = (steps.iloc[0][0], steps.iloc[-1][1])
+        return TrainedNetwork(model, history, curve, last.best_epoch, losses, steps_ended, found)
 
 
 def train(training: NetworkTraining, num_proc: int, max_restarts: int) -> TrainedNetwork:
@@ -292,9 +301,10 @@ def train(training: NetworkTraining, num_proc: int, max_restarts: int) -> Traine
         for first, second in ((trained.history, tuned.history), (trained.loss_curve, tuned.loss_curve))
     )
     losses = trained.losses + [loss | {"after_epoch": loss["after_epoch"] + before} for loss in tuned.losses]
+    found = trained.findings + [finding | {"epoch": finding["epoch"] + before} for finding in tuned.findings]
     best = int(history["val_loss"].argmin()) + 1
     model, steps = tuned.model if best > before else trained.model, (trained.steps[0], tuned.steps[1])
-    return TrainedNetwork(model, history, curve, best, losses, steps)
+    return TrainedNetwork(model, history, curve, best, losses, steps, found)
 
 
 class _ProcessLostError(Exception):
@@ -319,3 +329,5 @@ def _say(epochs: int, told: dict[str, Any]) -> None:
         f"  {epoch['images_per_second']:,.0f} images/s",
         flush=True,
     )
+    for finding in epoch.get("findings", []):
+        print(f"watch: {finding['watch']}: {finding['sentence']}", flush=True)

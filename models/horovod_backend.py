@@ -1,7 +1,6 @@
 """Horovod's processes on Spark: what they are given, how they end, and nothing that they would wait for."""
 
 import functools
-import gc
 import os
 import signal
 import socket
@@ -52,10 +51,7 @@ def _unpickled(fn: bytes, *args: Any, **kwargs: Any) -> Any:
 def _task(*arguments: Any) -> Any:
     """On an executor, in a Python worker that has Horovod's own ``_task_fn``."""
     runner.MINIMUM_COMMAND_LIFETIME_S = _LIFETIME_SECONDS
-    try:
-        return runner._task_fn(*arguments)
-    finally:
-        gc.collect()  # the process's semaphores, of which Python would warn when Spark ends this worker
+    return runner._task_fn(*arguments)
 
 
 @contextmanager

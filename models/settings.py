@@ -113,6 +113,9 @@ class Training:
         calibration: the probabilities are made to fit the validation pictures, by one temperature.
         precision: of convolutions and matrix products; in bfloat16 they are up to 1.7 times as fast on processors with
             AVX512-BF16 or AMX, and slower on others. Weights stay float32.
+        watches: after an epoch, a look whether anything is wrong: steps too long or too short, gradients that explode
+            or vanish, dead units, a class that is never the answer, labels that do not belong to their pictures, a
+            validation that parts from the training. Each finding is a line that names the setting to change.
         augmentation: how training pictures are changed.
         fine_tuning: what follows, for networks with a backbone.
     """
@@ -128,6 +131,7 @@ class Training:
     balance: bool = False
     calibration: bool = False
     precision: Literal["float32", "bfloat16"] = "float32"
+    watches: bool = True
     augmentation: Augmentation = field(default_factory=Augmentation)
     fine_tuning: FineTuning | None = None
 

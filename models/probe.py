@@ -1,0 +1,81 @@
+"""A look inside a network between two epochs, at a few training pictures: gradients, silent units, answers."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+# So many bytes of pictures at most, and of each class at most so many: a look has to cost next to nothing.
+SAMPLE_BYTES, A_CLASS = 4 * 1024 * 1024, 2
+
+
+def sample_arrays(samples: dict[str, list[np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """A few of the pictures of every class.
+
+    Args:
+        samples: pictures by class, ``uint8`` ``(height, width, channels)``, in the order of the network's answers.
+
+    Returns:
+        The pictures, ``uint8`` ``(n, pixels)``, and the places of their classes, ``int64`` ``(n,)``.
+    """
+    size = max(picture.size for pictures in samples.values() for picture in pictures)
+    count = max(1, min(A_CLASS, SAMPLE_BYTES // (size * len(samples))))
+    pictures = [pictures[:count] for pictures in samples.values()]
+    places = np.repeat(np.arange(len(pictures)), [len(found) for found in pictures])
+    return np.stack([picture.ravel() for found in pictures for picture in found]), places
+
+
+class Probe:
+    """Looks at a network from time to time.
+
+    Args:
+        model: takes ``uint8`` ``(batch, pixels)``, returns probabilities ``(batch, classes)``.
+        pixels: of training pictures of all classes.
+        labels: the places of their classes.
+    """
+
+    def __init__(self, model: keras.Model, pixels: np.ndarray, labels: np.ndarray) -> None:
+        self.model = model
+        self.pixels = tf.constant(pixels)
+        self.labels = labels
+        self.rectified = [layer for layer in model.layers if layer.trainable and _is_rectified(layer)]
+        self.inside = keras.Model(model.inputs, [model.output, *(layer.output for layer in self.rectified)])
+        self.kernels = [variable for variable in model.trainable_variables if len(variable.shape) > 1]
+        self.begin = [variable.numpy() for variable in self.kernels]
+
+    def look(self) -> dict[str, Any]:
+        """What is seen now.
+
+        Returns:
+            ``gradients``, the root mean square of the loss's gradient by kernel, from the first layer to the last;
+            ``dead``, by ReLU layer the share of its units that are 0 for every picture; ``unanswered``, the places of
+            the classes that are the answer to none; ``moved``, how far the kernels are from where they were at the
+            probe's beginning, as a share of their length.
+        """
+        with tf.GradientTape() as tape:
+            probabilities, *activations = tf.nest.flatten(self.inside(self.pixels, training=False))
+            loss = tf.reduce_mean(keras.losses.sparse_categorical_crossentropy(self.labels, probabilities))
+        gradients = tape.gradient(loss, self.kernels)
+        answers = set(np.argmax(probabilities.numpy(), axis=1).tolist())
+        return {
+            "gradients": {
+                kernel.name.split("/")[0]: float(tf.sqrt(tf.reduce_mean(tf.square(gradient))))
+                for kernel, gradient in zip(self.kernels, gradients, strict=True)
+            },
+            "dead": {
+                layer.name: float(np.mean(np.max(values, axis=tuple(range(values.ndim - 1))) <= 0))
+                for layer, values in zip(self.rectified, (found.numpy() for found in activations), strict=True)
+            },
+            "unanswered": sorted(set(self.labels.tolist()) - answers),
+            "moved": self._moved(),
+        }
+
+    def _moved(self) -> float:
+        pairs = [(kernel.numpy(), before) for kernel, before in zip(self.kernels, self.begin, strict=True)]
+        way = sum(float(np.square(now - before).sum()) for now, before in pairs)
+        return float(np.sqrt(way / max(sum(float(np.square(before).sum()) for _, before in pairs), 1e-12)))
+
+
+def _is_rectified(layer: keras.layers.Layer) -> bool:
+    return isinstance(layer, keras.layers.ReLU) or getattr(layer, "activation", None) is keras.activations.relu
