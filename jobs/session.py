@@ -31,8 +31,8 @@ PACKAGES = ("evaluation", "jobs", "models", "preprocessing")
 # The one place where libraries' warnings are silenced that a user can do nothing about. The environment reaches the
 # Python workers of executors and the processes of Horovod too.
 QUIET = {
-    # Petastorm 0.13 calls pyarrow's legacy API, some dozens of times a process; pyspark 3.5 asks for distutils' version;
-    # Spark ends a worker before Python has put away the semaphores by which Horovod waited in it
+    # Petastorm 0.13 calls pyarrow's legacy API, some dozens of times a process; pyspark 3.5 asks for distutils'
+    # version; Spark ends a worker before Python has put away the semaphores by which Horovod waited
     "PYTHONWARNINGS": "ignore::FutureWarning,ignore::DeprecationWarning,ignore:resource_tracker:UserWarning",
     # TensorFlow tells of CPU instructions it was not compiled for, and of GPUs it does not find
     "TF_CPP_MIN_LOG_LEVEL": "3",
