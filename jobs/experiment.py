@@ -1,14 +1,16 @@
 """The experiment: every field a job knows, from its file, each also an option of the command line."""
 
+import functools
 import re
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, NoReturn, TypeVar
 
+import yaml
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import ClosedUnitInterval, NonNegativeInt, PositiveFloat, PositiveInt
 
-from models.settings import BACKBONES, Forest, Network, Optimizer, Training
+from models.settings import BACKBONES, Forest, Network, Optimizer, Search, Training
 from preprocessing.settings import Preprocessing, Source, Split
 
 
@@ -153,6 +155,40 @@ class CrossValidationExperiment(NetworkExperiment):
 
 
 @dataclass(frozen=True)
+class SearchExperiment(NetworkExperiment):
+    """One network trained with many values of its hyperparameters, which Optuna chooses.
+
+    Args:
+        search: what is searched, and what for.
+        study: the folder of the study, which goes on where it was left off.
+        trials: how many there are in the end, those of earlier starts among them.
+        parallel: trials at the same time, each a Spark task of its own.
+        trial_processes: Horovod processes of each trial, one trial after the other; none: a trial is a task.
+        database: of the study, as Optuna's storage URL; none: SQLite in the study's folder.
+        limit: minutes after which no further trial begins; none: there is no limit.
+        plateau: no further trial begins when the best has stayed for so many; none: they do.
+        retrain: train with the best values in the end.
+    """
+
+    search: Search = field(default_factory=Search)
+    study: str = "runs/study"
+    trials: PositiveInt = 20
+    parallel: PositiveInt = 2
+    trial_processes: PositiveInt | None = None
+    database: str | None = None
+    limit: PositiveFloat | None = None
+    plateau: PositiveInt | None = None
+    retrain: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.search.space:
+            raise ValueError("search.space is empty: give a range or choices for fields such as training.learning_rate")
+        if self.training.fine_tuning is not None and self.trial_processes is None:
+            raise ValueError("training.fine_tuning in a search needs --trial-processes")
+
+
+@dataclass(frozen=True)
 class ForestExperiment(Experiment):
     """A random forest grown by Spark MLlib.
 
@@ -192,25 +228,62 @@ def parse_experiment(kind: type[E], description: str, arguments: list[str] | Non
     Returns:
         The experiment, and all of it as YAML.
     """
-    parser = _Parser(prog=f"spark-submit jobs/{sys.argv[0].rsplit('/', 1)[-1]}", description=description)
-    parser.add_argument("--config", action="config", help="an experiment's file, such as conf/sign_mnist.yaml")
-    flags = {"overwrite": "replace a run directory that is there, and begin anew what has not finished"}
-    if issubclass(kind, CnnExperiment):
-        flags["resume"] = "go on with this run's unfinished training, if there is one"
-    parser.add_class_arguments(kind, skip=set(flags))
-    for flag, text in flags.items():
-        parser.add_argument(f"--{flag}", action="store_true", help=text)
+    parser = _parser(kind, description)
     parsed: Namespace = parser.parse_args(with_underscores(sys.argv[1:] if arguments is None else arguments))
-    del parsed.config
-    try:
-        experiment: Any = kind(**parser.instantiate_classes(parsed).as_flat().__dict__)
-    except ValueError as error:
-        parser.error(str(error))
+    experiment: Any = _instantiate(parser, kind, parsed)
     if getattr(experiment, "resume", False) and experiment.run is None:
         parser.error("--resume needs the --run that has not finished")
-    for flag in flags:  # of this call, not of the experiment
-        parsed[flag] = False
-    return experiment, parser.dump(parsed, skip_unset=False)
+    return experiment, _as_text(parser, parsed)
+
+
+def with_values(text: str, values: dict[str, Any]) -> tuple[CnnExperiment, str]:
+    """The training of a search's experiment with these values of its fields, such as ``training.learning_rate``.
+
+    A value that is not allowed ends the process as :func:`parse_experiment` does.
+
+    Returns:
+        The experiment, and all of it as YAML.
+    """
+    parser = _parser(CnnExperiment, "One training of a search.")
+    known = {field.name for field in fields(CnnExperiment)}
+    content = {name: value for name, value in yaml.safe_load(text).items() if name in known}
+    for place, value in values.items():
+        *outer, name = place.split(".")
+        functools.reduce(lambda inner, step: inner.setdefault(step, {}), outer, content)[name] = value
+    parsed: Namespace = parser.parse_object(content)
+    return _instantiate(parser, CnnExperiment, parsed), _as_text(parser, parsed)
+
+
+_FLAGS = {
+    "overwrite": "replace a run directory that is there, and begin anew what has not finished",
+    "resume": "go on with this run's unfinished training, if there is one",
+    "retrain": "train with the best values in the end, with Horovod, into --run",
+}
+
+
+def _parser(kind: type[Experiment], description: str) -> _Parser:
+    parser = _Parser(prog=f"spark-submit jobs/{sys.argv[0].rsplit('/', 1)[-1]}", description=description)
+    parser.add_argument("--config", action="config", help="an experiment's file, such as conf/sign_mnist.yaml")
+    flags = [flag for flag in _FLAGS if flag in {field.name for field in fields(kind)}]
+    parser.add_class_arguments(kind, skip=set(flags))
+    for flag in flags:
+        parser.add_argument(f"--{flag}", action="store_true", help=_FLAGS[flag])
+    return parser
+
+
+def _instantiate(parser: _Parser, kind: type[E], parsed: Namespace) -> E:
+    parsed.pop("config", None)
+    try:
+        return kind(**parser.instantiate_classes(parsed).as_flat().__dict__)
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def _as_text(parser: _Parser, parsed: Namespace) -> str:
+    for flag in _FLAGS:  # of this call, not of the experiment
+        if flag in parsed:
+            parsed[flag] = False
+    return parser.dump(parsed, skip_unset=False)
 
 
 @dataclass(frozen=True)

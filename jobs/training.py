@@ -38,7 +38,7 @@ def network_training(
     rows = rows_an_epoch(experiment, prepared)
     return NetworkTraining(
         spark,
-        training_store(folder, _rows(storage, experiment, prepared, folder, rows)),
+        training_store(folder, training_rows(storage, experiment, prepared, folder)),
         Checkpoints(f"{folder}/checkpoints"),
         experiment.network,
         experiment.training,
@@ -52,10 +52,10 @@ def network_training(
     )
 
 
-def _rows(
-    storage: Storage, experiment: NetworkExperiment, prepared: PreparedImages, folder: str, rows: int
+def training_rows(
+    storage: Storage, experiment: NetworkExperiment, prepared: PreparedImages, folder: str
 ) -> dict[str, str]:
-    """Where the rows of each split lie."""
+    """Where the rows of each split lie; they are written into ``folder`` where the prepared ones do not serve."""
     if prepared.folder and not experiment.training.balance:
         paths = {split: f"{prepared.folder}/{split}" for split in (TRAIN, VALIDATION)}
         if all(can_share(storage, path, experiment.num_proc) for path in paths.values()):
@@ -63,5 +63,8 @@ def _rows(
     features = prepared.pipeline.transform(prepared.images)
     if experiment.training.balance:
         features = balanced(features, {name: found[TRAIN] for name, found in prepared.sources.items() if found[TRAIN]})
-    sizes = {TRAIN: rows * prepared.picture_bytes, VALIDATION: prepared.rows(VALIDATION) * prepared.picture_bytes}
+    sizes = {
+        TRAIN: rows_an_epoch(experiment, prepared) * prepared.picture_bytes,
+        VALIDATION: prepared.rows(VALIDATION) * prepared.picture_bytes,
+    }
     return write_rows(features, storage, folder, experiment.num_proc, sizes)

@@ -12,7 +12,7 @@ from typing import Any
 import horovod.tensorflow.keras as hvd
 import numpy as np
 import tensorflow as tf
-from horovod.tensorflow.functions import allgather_object
+from horovod.tensorflow.functions import allgather_object, broadcast_object
 from keras import Sequential, backend, layers
 from keras.callbacks import Callback
 
@@ -21,6 +21,7 @@ from models.probe import Probe, sample_arrays
 from models.progress import Address, Teller
 from models.progression import has_finished, plateau_factor
 from models.settings import Training
+from models.trial_server import TrialAddress
 from models.watches import findings
 
 Logs = dict[str, float] | None
@@ -157,6 +158,7 @@ class EpochEnd(Callback):
         since: when what has to be done again had begun, in seconds since 1970.
         driver: who is told.
         samples: training pictures by class for the watches, see :func:`models.probe.sample_arrays`; none: they are off.
+        trial: of a search, which is told of each epoch and may end the training.
     """
 
     def __init__(
@@ -169,6 +171,7 @@ class EpochEnd(Callback):
         since: float,
         driver: Address,
         samples: dict[str, list[np.ndarray]] | None = None,
+        trial: TrialAddress | None = None,
     ) -> None:
         super().__init__()
         self.settings = settings
@@ -179,6 +182,7 @@ class EpochEnd(Callback):
         self.since = since
         self.driver = driver
         self.samples = samples
+        self.trial = trial
 
     def on_train_begin(self, logs: Logs = None) -> None:
         gc.freeze()  # all that has been imported is no garbage: looking through it again costs every rank a step
@@ -218,6 +222,9 @@ class EpochEnd(Callback):
         self.history.append(
             row | {"curve": _means(self.steps, self.totals), "steps": [self.first_step, self.last_step]}
         )
+        if self.trial is not None:
+            pruned = hvd.rank() == 0 and self.trial.report(row)
+            self.history[-1]["pruned"] = broadcast_object(pruned, 0, name="pruned")
         self.model.stop_training = has_finished(self.history, self.settings)
         if self.teller is None:
             return

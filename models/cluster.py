@@ -48,7 +48,7 @@ def _executors(spark: SparkSession, alive: bool) -> list[Any]:
     return [found.apply(i) for i in range(found.size())]
 
 
-def check_slots(spark: SparkSession, num_proc: int) -> None:
+def check_slots(spark: SparkSession, num_proc: int, option: str = "--num-proc") -> None:
     """Make sure that ``num_proc`` tasks can run at the same time, as Horovod's processes must.
 
     Raises:
@@ -57,8 +57,8 @@ def check_slots(spark: SparkSession, num_proc: int) -> None:
     free, total = wait_for_slots(spark, num_proc)
     if free < num_proc:
         raise TrainingError(
-            f"--num-proc {num_proc} needs {num_proc} task slots at the same time, {spark.sparkContext.master} has"
-            f" {free} free of {total}: lower --num-proc, or give Spark more cores"
+            f"{option} {num_proc} needs {num_proc} task slots at the same time, {spark.sparkContext.master} has"
+            f" {free} free of {total}: lower {option}, or give Spark more cores"
         )
 
 

@@ -39,6 +39,7 @@ from models.progress import epoch_listener
 from models.progression import has_finished
 from models.settings import Augmentation, Network, Training
 from models.store import LABEL, PIXELS
+from models.trial_server import TrialAddress
 from models.watches import Finding
 from preprocessing.normalisation import Normalisation
 from preprocessing.schema import VALIDATION
@@ -69,6 +70,7 @@ class TrainedNetwork:
             finished), ``seconds`` from its end to the first step after the loss, ``num_proc`` from then on.
         steps: when the first and the last step ended, or those made in one execution with it, in seconds since 1970.
         findings: of the watches, see :func:`models.watches.findings`.
+        pruned: whether it was a trial that was stopped.
     """
 
     model: keras.Model
@@ -78,6 +80,7 @@ class TrainedNetwork:
     losses: list[Loss]
     steps: tuple[float, float]
     findings: list[Finding]
+    pruned: bool = False
 
     def summary(self, settings: Training) -> dict[str, Any]:
         """The figures of the training for ``metrics.json``: those of the kept epoch, and the speed over all."""
@@ -112,6 +115,7 @@ class NetworkTraining:
         start: weights to begin with; none: they are drawn.
         first_layer: the first one that is trained, see :func:`models.networks.unfreeze`; none: as the network has it.
         samples: training pictures by class, ``uint8`` of ``shape``, that the watches look at; none: they are off.
+        trial: of a search, which is told of each epoch, fine-tuning aside, and may end the training.
     """
 
     spark: SparkSession
@@ -127,6 +131,7 @@ class NetworkTraining:
     start: list[np.ndarray] | None = None
     first_layer: str | None = None
     samples: dict[str, list[np.ndarray]] | None = None
+    trial: TrialAddress | None = None
 
     def run(self, num_proc: int, max_restarts: int) -> TrainedNetwork:
         """Train until all epochs have finished.
@@ -201,7 +206,9 @@ class NetworkTraining:
         watch = ExecutorWatch(self.spark)
         with epoch_listener(self.spark, functools.partial(_say, self.settings.epochs)) as driver:
             callbacks.append(
-                EpochEnd(self.settings, self.rows, checkpoints, history, losses, since, driver, self.samples)
+                EpochEnd(
+                    self.settings, self.rows, checkpoints, history, losses, since, driver, self.samples, self.trial
+                )
             )
             estimator = KerasEstimator(
                 backend=PromptBackend(
@@ -266,7 +273,7 @@ class NetworkTraining:
     def _best(self, last: Checkpoint, losses: list[Loss]) -> TrainedNetwork:
         # anew from the weights: without the optimizer's state, three times as large, and without Horovod's part in it
         model = self._model(self.checkpoints.read(last.best_epoch).weights)
-        history = pd.DataFrame(last.history).drop(columns=["probe", "findings"], errors="ignore")
+        history = pd.DataFrame(last.history).drop(columns=["probe", "findings", "pruned"], errors="ignore")
         curves, steps = history.pop("curve"), history.pop("steps")
         points = [
             (epoch - 1 + (place + 1) / len(curve), loss)
@@ -276,14 +283,16 @@ class NetworkTraining:
         curve = pd.DataFrame(points, columns=["epoch", "loss"])
         found = [finding for row in last.history for finding in row.get("findings", [])]
         steps_ended = (steps.iloc[0][0], steps.iloc[-1][1])
-        return TrainedNetwork(model, history, curve, last.best_epoch, losses, steps_ended, found)
+        return TrainedNetwork(
+            model, history, curve, last.best_epoch, losses, steps_ended, found, bool(last.history[-1].get("pruned"))
+        )
 
 
 def train(training: NetworkTraining, num_proc: int, max_restarts: int) -> TrainedNetwork:
     """Train a network, and fine-tune it where the experiment says so: the epochs of both in one history."""
     trained = training.run(num_proc, max_restarts)
     tuning = training.settings.fine_tuning
-    if tuning is None:
+    if tuning is None or trained.pruned:
         return trained
     print(f"fine-tuning from {tuning.layer} on", flush=True)
     tuned = dataclasses.replace(
@@ -294,6 +303,7 @@ def train(training: NetworkTraining, num_proc: int, max_restarts: int) -> Traine
         ),
         start=trained.model.get_weights(),
         first_layer=tuning.layer,
+        trial=None,
     ).run(num_proc, max_restarts)
     before = len(trained.history)
     history, curve = (

@@ -3,14 +3,17 @@
 Both are read off the history alone, so that a training that goes on after a loss decides as if nothing had happened.
 """
 
+from typing import Any
+
 from models.settings import Training
 
-History = list[dict[str, float]]
+History = list[dict[str, Any]]
 
 
 def has_finished(history: History, settings: Training) -> bool:
-    """Whether all epochs are done, or the validation loss has not fallen for ``early_stopping`` of them."""
-    if len(history) >= settings.epochs:
+    """Whether all epochs are done, the validation loss has not fallen for ``early_stopping`` of them, or the training
+    was ``pruned``, as a search's trial may be."""
+    if len(history) >= settings.epochs or (history and history[-1].get("pruned")):
         return True
     return settings.early_stopping is not None and bool(history) and _stale(history) >= settings.early_stopping
 

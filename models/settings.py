@@ -156,6 +156,70 @@ class Training:
         )
 
 
+Value = bool | int | float | str
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One dimension of a search: a range or choices.
+
+    Args:
+        low: the least value; whole numbers where both ends are.
+        high: the largest.
+        log: the range is drawn from evenly in its logarithm.
+        choices: the values, where it is no range.
+    """
+
+    low: int | float | None = None
+    high: int | float | None = None
+    log: bool = False
+    choices: list[Value] | None = None
+
+    def __post_init__(self) -> None:
+        if self.choices is not None:
+            if self.low is not None or self.high is not None or self.log:
+                raise ValueError("a parameter of a search has choices, or low and high, and not both")
+            if len(set(self.choices)) < max(2, len(self.choices)):
+                raise ValueError(f"choices are {self.choices}: two or more different ones are searched")
+        elif self.low is None or self.high is None:
+            raise ValueError("a parameter of a search needs low and high, or choices")
+        elif self.low >= self.high:
+            raise ValueError(f"low is {self.low} and high {self.high}: low has to be less than high")
+        elif self.log and self.low <= 0:
+            raise ValueError(f"low is {self.low}: a logarithm needs more than 0")
+
+    @property
+    def ends(self) -> list[Value]:
+        """The values that are to be tried whether they are allowed."""
+        return list(self.choices) if self.choices is not None else [self.low, self.high]  # type: ignore[list-item]
+
+
+Metric = Literal["val_loss", "val_accuracy", "val_precision", "val_recall"]
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is searched, and what for.
+
+    Args:
+        space: a range or choices for fields of network and training, such as training.learning_rate.
+        metric: of the validation pictures, at the epoch with the lowest validation loss; the loss is to be low, the
+            others high.
+    """
+
+    space: dict[str, Parameter] = field(default_factory=dict)
+    metric: Metric = "val_loss"
+
+    def __post_init__(self) -> None:
+        for name in self.space:
+            if not name.startswith(("network.", "training.")):
+                raise ValueError(f"search.space.{name}: fields of network and training are searched")
+        if self.metric == "val_loss" and "training.label_smoothing" in self.space:
+            raise ValueError(
+                "search.space.training.label_smoothing changes what a loss is: set search.metric to val_accuracy"
+            )
+
+
 @dataclass(frozen=True)
 class Forest:
     """How the random forest is grown; Spark MLlib's own parameters.

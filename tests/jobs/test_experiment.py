@@ -14,8 +14,10 @@ from jobs.experiment import (
     ForestExperiment,
     LearningCurveExperiment,
     OptimizersExperiment,
+    SearchExperiment,
     parse_compare,
     parse_experiment,
+    with_values,
 )
 from jobs.session import ROOT
 
@@ -28,6 +30,8 @@ KINDS = {
     "asl_images_forest": ForestExperiment,
     "sign_mnist_forest": ForestExperiment,
     "sign_mnist_optimizers": OptimizersExperiment,
+    "search_resnet50": SearchExperiment,
+    "search_sign_mnist": SearchExperiment,
 }
 
 
@@ -136,6 +140,46 @@ def test_a_study_of_one_training_is_refused(
     with pytest.raises(SystemExit):
         parse_experiment(kind, "", arguments)
     assert said in capsys.readouterr().err
+
+
+RATE = "training.learning_rate"
+
+
+@pytest.mark.parametrize(
+    ("space", "said"),
+    [
+        ("{}", "search.space is empty"),
+        (f"{{{RATE}: {{low: 0.1, high: 0.01}}}}", "low is 0.1 and high 0.01"),
+        (f"{{{RATE}: {{low: 0, high: 0.01, log: true}}}}", "a logarithm needs more than 0"),
+        (f"{{{RATE}: {{low: 0.1}}}}", "needs low and high, or choices"),
+        (f"{{{RATE}: {{choices: [0.1]}}}}", "two or more different ones"),
+        (f"{{{RATE}: {{choices: [0.1, 0.2], low: 0.1}}}}", "and not both"),
+        ("{preprocessing.size: {choices: [32, 64]}}", "fields of network and training"),
+        ("{training.label_smoothing: {low: 0.0, high: 0.1}}", "set search.metric to val_accuracy"),
+    ],
+)
+def test_a_space_that_cannot_be_searched_is_refused(space: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse_experiment(SearchExperiment, "", ["--search.space", space])
+    assert said in capsys.readouterr().err
+
+
+def test_a_metric_that_nobody_reports_is_refused_with_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse_experiment(SearchExperiment, "", ["--search.metric", "test_accuracy"])
+    assert "'val_loss', 'val_accuracy'" in capsys.readouterr().err
+
+
+def test_a_trial_s_experiment_has_its_values_and_no_field_that_is_unknown(capsys: pytest.CaptureFixture[str]) -> None:
+    space = f"{{{RATE}: {{low: 0.1, high: 0.2}}}}"
+    _, text = parse_experiment(SearchExperiment, "", ["--search.space", space, "--training.epochs", "3"])
+    tried, resolved = with_values(text, {RATE: 0.15, "network.head": [8]})
+    assert (tried.training.learning_rate, tried.training.epochs, tried.network.head) == (0.15, 3, [8])
+    assert "search" not in yaml.safe_load(resolved)
+    for place, value in (("training.learning", 0.1), (RATE, -1.0)):
+        with pytest.raises(SystemExit):
+            with_values(text, {place: value})
+        assert place in capsys.readouterr().err
 
 
 def test_an_unknown_field_in_a_file_is_refused_with_the_fields_there_are(

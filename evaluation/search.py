@@ -1,0 +1,209 @@
+"""What a search for hyperparameters has found: figures, a table, and the report."""
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import optuna
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from optuna.distributions import CategoricalDistribution
+from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+from optuna.trial import FrozenTrial, TrialState
+
+from evaluation.figures import BLUE, GREEN, ORANGE, RED, new_figure, save_figures
+from evaluation.report import write_study_report
+
+_STATES = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "stopped early", TrialState.FAIL: "failed"}
+_COLORS = {TrialState.COMPLETE: BLUE, TrialState.PRUNED: ORANGE, TrialState.FAIL: RED}
+# Fewer finished trials say nothing of what mattered.
+_FEW = 4
+
+
+def write_search_report(
+    folder: Path, study: optuna.Study, trials: list[FrozenTrial], source: str, synthetic: bool, command: str
+) -> pd.DataFrame:
+    """Write ``report.html``, ``trials.csv`` and ``figures``.
+
+    Args:
+        folder: where they go.
+        study: Optuna's; its attribute ``metric`` says what it was for.
+        trials: those of it that count.
+        source: the data, as figures and report call it.
+        synthetic: whether it is the synthetic sample.
+        command: trains with a trial's values, ``{trial}`` is its number.
+
+    Returns:
+        The table, the best trial first.
+    """
+    metric = study.user_attrs["metric"]
+    table = trial_table(study, trials, metric)
+    table.to_csv(folder / "trials.csv", index=False)
+    save_figures(_charts(study, trials, metric), folder / "figures", source)
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    counts = ", ".join(f"{sum(trial.state == state for trial in trials)} {name}" for state, name in _STATES.items())
+    notes = [f"{len(trials)} trials: {counts}."]
+    if complete:
+        best = study.best_trial
+        notes += [
+            f"The best is trial {best.number} with a {_plain(metric)} of {best.value:.4f}: {_values(best)}.",
+            f"Any of them is trained again with: {command.format(trial=best.number)}",
+        ]
+    if len(complete) >= _FEW:
+        (name, share), *_ = _importances(study).items()
+        notes.append(
+            f"What mattered most is {name}, with {share:.0%} of the importance: how far the values of the better trials"
+            " differ from those of all (PED-ANOVA, Watanabe et al., 2023). With few trials it is a hint."
+        )
+    lead = f"{_plain(metric).capitalize()} on {source}, at the epoch with the lowest validation loss."
+    write_study_report(folder / "report.html", "Search", lead, synthetic, table, notes, folder / "figures")
+    return table
+
+
+def trial_table(study: optuna.Study, trials: list[FrozenTrial], metric: str) -> pd.DataFrame:
+    """A row a trial, as it is shown: the finished ones first, the best at the top."""
+    sign = 1 if study.direction == optuna.study.StudyDirection.MINIMIZE else -1
+
+    def place(trial: FrozenTrial) -> tuple[int, float, int]:
+        return list(_STATES).index(trial.state), sign * (trial.value if trial.value is not None else 0), trial.number
+
+    return pd.DataFrame(
+        {
+            "trial": trial.number,
+            _plain(metric): "" if trial.value is None else f"{trial.value:.4f}",
+            **{name: _shown(trial.params.get(name, "")) for name in study.user_attrs["space"]},
+            "epochs": trial.user_attrs.get("epochs", 0),
+            "seconds": f"{trial.user_attrs.get('seconds', 0):.1f}",
+            "end": trial.user_attrs.get("failure", _STATES[trial.state]),
+        }
+        for trial in sorted(trials, key=place)
+    )
+
+
+def _charts(study: optuna.Study, trials: list[FrozenTrial], metric: str) -> Iterator[tuple[str, Figure]]:
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    if complete:
+        yield "history", _history(study, complete, metric)
+        yield "curves", _curves(trials, metric)
+        yield "parallel_coordinates", _parallel_coordinates(study, complete, metric)
+    if len(complete) >= _FEW:
+        yield "importance", _importance(study)
+
+
+def _history(study: optuna.Study, complete: list[FrozenTrial], metric: str) -> Figure:
+    figure = new_figure(3.2)
+    axis = figure.subplots()
+    numbers, values = [trial.number for trial in complete], np.array([trial.value for trial in complete])
+    least = study.direction == optuna.study.StudyDirection.MINIMIZE
+    best = np.minimum.accumulate(values) if least else np.maximum.accumulate(values)
+    axis.plot(numbers, values, "o", color=BLUE, markersize=5, label="a trial")
+    axis.step(numbers, best, where="post", color=ORANGE, label="the best so far")
+    axis.set(xlabel="trial", ylabel=_plain(metric), title="Trials that ran to their end")
+    _logarithmic(axis, values)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.legend()
+    return figure
+
+
+def _curves(trials: list[FrozenTrial], metric: str) -> Figure:
+    figure = new_figure(3.6)
+    axis = figure.subplots()
+    shown: set[TrialState] = set()
+    for trial in trials:
+        if not trial.intermediate_values:
+            continue
+        epochs, values = zip(*sorted(trial.intermediate_values.items()), strict=True)
+        label = None if trial.state in shown else _STATES[trial.state]
+        shown.add(trial.state)
+        axis.plot(epochs, values, marker="o", markersize=3, color=_COLORS[trial.state], label=label, alpha=0.8)
+        place = (epochs[-1], values[-1])
+        axis.annotate(str(trial.number), place, (4, 0), textcoords="offset points", va="center", fontsize=7)
+    axis.set(xlabel="epoch", ylabel=_plain(metric), title="Every trial's epochs, with its number")
+    _logarithmic(axis, np.array([value for trial in trials for value in trial.intermediate_values.values()]))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.legend()
+    return figure
+
+
+def _parallel_coordinates(study: optuna.Study, complete: list[FrozenTrial], metric: str) -> Figure:
+    """A line a trial through its values, each axis from its lowest to its highest; the colour is the metric."""
+    figure = new_figure(4.2)
+    axis = figure.subplots()
+    names = list(study.user_attrs["space"])
+    values = np.array([trial.value for trial in complete], dtype=float)
+    order = np.argsort(values) if study.direction == optuna.study.StudyDirection.MAXIMIZE else np.argsort(-values)
+    ranks = np.empty(len(values))
+    ranks[order] = np.linspace(0, 1, len(values))
+    colors = mpl.colormaps["viridis_r"]
+    places = {name: _places(name, complete) for name in names}
+    for index in order:  # the best on top
+        heights = [places[name][1][index] for name in names]
+        axis.plot(range(len(names)), heights, marker="o", markersize=4, color=colors(ranks[index]), linewidth=1.5)
+    for position, name in enumerate(names):
+        axis.axvline(position, color="0.6", linewidth=0.8, zorder=0)
+        for height, text in places[name][0]:
+            axis.annotate(
+                text, (position, height), (6, 0), textcoords="offset points", va="center", fontsize=8,
+                bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.85},
+            )  # fmt: skip
+    axis.set_xticks(range(len(names)), [name.replace(".", ".\n", 1) for name in names], fontsize=8)
+    axis.set_yticks([])
+    axis.grid(visible=False)
+    axis.set_xlim(-0.2, len(names) - 0.4)
+    axis.set_ylim(-0.05, 1.05)
+    axis.set_title(f"Values of the trials that ran to their end, the darkest with the best {_plain(metric)}")
+    return figure
+
+
+def _places(name: str, complete: list[FrozenTrial]) -> tuple[list[tuple[float, str]], list[float]]:
+    """Where an axis has its labels, and each trial its point, from 0 to 1."""
+    distribution: Any = complete[0].distributions[name]
+    values = [trial.params[name] for trial in complete]
+    if isinstance(distribution, CategoricalDistribution):
+        steps = np.linspace(0, 1, len(distribution.choices))
+        labels = [(float(step), _shown(choice)) for step, choice in zip(steps, distribution.choices, strict=True)]
+        return labels, [float(steps[distribution.choices.index(value)]) for value in values]
+    scale = np.log if distribution.log else np.asarray
+    low, high = (float(scale(end)) for end in (distribution.low, distribution.high))
+    ticks = np.linspace(low, high, 5)
+    labels = [
+        (float((tick - low) / (high - low)), f"{np.exp(tick) if distribution.log else tick:.2g}") for tick in ticks
+    ]
+    return labels, [(float(scale(value)) - low) / (high - low) for value in values]
+
+
+def _importance(study: optuna.Study) -> Figure:
+    found = _importances(study)
+    figure = new_figure(1.2 + 0.35 * len(found))
+    axis = figure.subplots()
+    axis.barh(list(found)[::-1], list(found.values())[::-1], color=GREEN)
+    axis.set(xlabel="share of the importance", title="What mattered")
+    return figure
+
+
+def _importances(study: optuna.Study) -> dict[str, float]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is marked experimental
+        return get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
+
+
+def _logarithmic(axis: Any, values: np.ndarray) -> None:
+    """Losses of a search lie orders of magnitude apart."""
+    if len(values) and values.min() > 0 and values.max() / values.min() > 20:
+        axis.set_yscale("log")
+
+
+def _plain(metric: str) -> str:
+    return metric.replace("val_", "validation ")
+
+
+def _values(trial: FrozenTrial) -> str:
+    return ", ".join(f"{name} {_shown(value)}" for name, value in trial.params.items())
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,82 @@
+"""The run of a network: read, trained, judged, and written as one run directory."""
+
+from dataclasses import asdict
+from typing import Any
+
+from pyspark.sql import SparkSession
+
+from evaluation.runs import Run
+from jobs.data import drawing, is_synthetic, open_sources, read_images, source_name
+from jobs.experiment import CnnExperiment
+from jobs.run_directory import default_run, staged_run
+from jobs.stopwatch import Stopwatch
+from jobs.training import check_network, network_training
+from jobs.unfinished import unfinished_run
+from models.calibration import calibrate
+from models.cluster import check_hosts, check_slots
+from models.cnn import train
+from models.prediction import predict_with_network
+from preprocessing.schema import TEST, VALIDATION
+from preprocessing.storage import Storage
+
+
+def run_network(spark: SparkSession, experiment: CnnExperiment, text: str, watch: Stopwatch) -> Run:
+    """Train with Horovod and write the run directory.
+
+    Args:
+        spark: the session.
+        experiment: what is trained; its ``run`` is where it goes.
+        text: all of it, as YAML.
+        watch: the stages before.
+    """
+    storage = Storage(spark)
+    run = experiment.run or default_run("cnn")
+    check_network(experiment)
+    check_slots(spark, 1 if experiment.resume else experiment.num_proc)  # Horovod would wait ten minutes for them
+    with (
+        unfinished_run(storage, experiment, run, text) as unfinished,
+        staged_run(storage, run, experiment.overwrite) as staged,
+        open_sources(storage, experiment, unfinished.folder) as sources,
+    ):
+        check_hosts(spark, readable=list(sources.folders.values()), writable=[unfinished.folder, staged.uri])
+        with watch.stage("preprocessing"):
+            prepared = read_images(spark, storage, sources, experiment)
+            unfinished.check_rows(prepared)
+        with drawing(prepared, staged.local / "figures", source_name(experiment)), watch.stage("training"):
+            training = network_training(spark, storage, experiment, prepared, unfinished.folder)
+            trained = train(training, experiment.num_proc, experiment.max_restarts)
+
+        from jobs.outcome import TrainedModel, write_outcome  # brings Matplotlib, which was imported meanwhile
+
+        more: dict[str, Any] = {"watches": trained.findings}
+        if experiment.training.calibration:
+            validation = predict_with_network(prepared.split(VALIDATION), trained.model, prepared.classes)
+            more["calibration"] = asdict(calibrate(trained.model, validation, prepared.classes))
+        path = staged.local / "model.keras"
+        trained.model.save(path)
+        model = TrainedModel(
+            job="cnn",
+            name=experiment.network.name,
+            weights=trained.model.count_params(),
+            weights_are="weights",
+            size=path.stat().st_size,
+            train=trained.summary(experiment.training),
+            num_proc=experiment.num_proc,
+            history=trained.history,
+            losses=trained.losses,
+            loss_curve=trained.loss_curve,
+            more=more,
+        )
+        predictions = predict_with_network(prepared.split(TEST), trained.model, prepared.classes)
+        return write_outcome(
+            storage,
+            staged,
+            run,
+            source_name(experiment),
+            is_synthetic(experiment),
+            text,
+            prepared,
+            model,
+            predictions,
+            watch,
+        )

@@ -1,0 +1,164 @@
+"""One trial of a search: a network trained in a Spark task, which reports each epoch and may be stopped."""
+
+import io
+from contextlib import redirect_stdout, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras.callbacks import Callback
+from py4j.protocol import Py4JJavaError
+from pyspark.sql import SparkSession
+
+from models.callbacks import CosineSchedule, Logs, PlateauSchedule, StepsPerExecution
+from models.cnn import NetworkTraining, train
+from models.data_module import ShardDataModule
+from models.errors import TrainingError
+from models.networks import build_network
+from models.optimizers import build_optimizer
+from models.progression import best_epoch, has_finished
+from models.settings import Network, Training
+from models.trial_server import TrialAddress
+from preprocessing.normalisation import Normalisation
+from preprocessing.schema import TRAIN, VALIDATION
+
+
+@dataclass(frozen=True)
+class TrialTask:
+    """What a trial is, as its Spark task gets it.
+
+    Args:
+        trial: where it reports.
+        network: which network.
+        training: how it is trained, by one process.
+        shape: ``(height, width, channels)`` of a picture.
+        classes: how many.
+        normalisation: of the pixels.
+        paths: of each split's rows in the store.
+        rows: how many each split has.
+        seed: of the first weights, the order of the rows and the augmentation.
+        cores: for it alone.
+    """
+
+    trial: TrialAddress
+    network: Network
+    training: Training
+    shape: tuple[int, int, int]
+    classes: int
+    normalisation: Normalisation
+    paths: dict[str, str]
+    rows: dict[str, int]
+    seed: int
+    cores: int
+
+    def run(self, spark: SparkSession) -> "TrialResult":
+        """Train on whichever executor has a slot; on another one, from the beginning, when that one is lost."""
+        try:
+            return spark.sparkContext.parallelize([self], 1).map(_train).collect()[0]
+        except Py4JJavaError as error:
+            text = str(error.java_exception)
+            if "cancelled" in text or "shut down" in text:
+                raise
+            causes = [line for line in text.splitlines() if "Caused by: " in line or "Lost task" in line]
+            return TrialResult(None, 0, failure=f"its process was lost: {(causes or text.splitlines())[-1].strip()}")
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """How a trial has ended.
+
+    Args:
+        value: the metric at the epoch with the lowest validation loss; none: it has failed.
+        epochs: that have finished.
+        pruned: whether it was stopped, as others had been better by then.
+        failure: why it has failed.
+    """
+
+    value: float | None
+    epochs: int
+    pruned: bool = False
+    failure: str | None = None
+
+    @classmethod
+    def of(cls, history: list[dict[str, Any]], trial: TrialAddress) -> "TrialResult":
+        """That of a training with these epochs."""
+        row = history[best_epoch(history) - 1]
+        return cls(row[trial.metric], len(history), bool(history[-1]["pruned"]))
+
+
+def train_trial(training: NetworkTraining, num_proc: int, max_restarts: int) -> TrialResult:
+    """Train with Horovod; what goes wrong is the trial's failure."""
+    try:
+        trained = train(training, num_proc, max_restarts)
+    except TrainingError as error:
+        return TrialResult(None, 0, failure=str(error))
+    assert training.trial is not None
+    row = trained.history.iloc[trained.best_epoch - 1]
+    return TrialResult(float(row[training.trial.metric]), len(trained.history), trained.pruned)
+
+
+class TrialEnd(Callback):
+    """What follows an epoch of a trial: it is reported, and the trial may end."""
+
+    def __init__(self, settings: Training, trial: TrialAddress, history: list[dict[str, Any]]) -> None:
+        super().__init__()
+        self.settings = settings
+        self.trial = trial
+        self.history = history
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        row: dict[str, Any] = {"epoch": epoch + 1} | {name: float(value) for name, value in (logs or {}).items()}
+        if not tf.math.is_finite(row["loss"]) or not tf.math.is_finite(row["val_loss"]):
+            raise FloatingPointError(f"diverged: the loss of epoch {row['epoch']} is {row['loss']}")
+        self.history.append(row)
+        row["pruned"] = self.trial.report(row)
+        self.model.stop_training = has_finished(self.history, self.settings)
+
+
+def _train(task: TrialTask) -> TrialResult:
+    """In a Python worker of Spark's, which has had trials before and will have others."""
+    history: list[dict[str, Any]] = []
+    try:
+        end = TrialEnd(task.training, task.trial, history)
+        with suppress(RuntimeError):  # set by the worker's first trial
+            tf.config.threading.set_intra_op_parallelism_threads(task.cores)
+            tf.config.threading.set_inter_op_parallelism_threads(task.cores)
+        keras.backend.clear_session()
+        keras.utils.set_random_seed(task.seed)
+        with redirect_stdout(io.StringIO()):  # Petastorm says when it has read a file
+            _fit(task, end, history)
+    except FloatingPointError as error:
+        return TrialResult(None, len(history), failure=str(error))
+    except Exception as error:  # the study goes on, and names it
+        first = next(iter(str(error).splitlines()), "")
+        return TrialResult(None, len(history), failure=f"{type(error).__name__}: {first}")
+    return TrialResult.of(history, task.trial)
+
+
+def _fit(task: TrialTask, end: TrialEnd, history: list[dict[str, Any]]) -> None:
+    settings, batch = task.training, int(task.training.batch_size)
+    model = build_network(task.network, task.shape, task.classes, task.normalisation)
+    model.compile(
+        build_optimizer(settings.optimizer, settings.learning_rate),
+        keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing),
+        ["accuracy", keras.metrics.Precision(name="precision"), keras.metrics.Recall(name="recall")],
+    )
+    data = ShardDataModule(
+        task.shape, task.classes, settings.augmentation, task.seed,
+        train_dir=task.paths[TRAIN], val_dir=task.paths[VALIDATION], train_batch_size=batch, val_batch_size=batch,
+    )  # fmt: skip
+    callbacks: list[Callback] = [StepsPerExecution()]
+    if settings.schedule == "cosine":
+        callbacks.append(CosineSchedule(settings.epochs))
+    elif settings.schedule == "plateau":
+        callbacks.append(PlateauSchedule(settings.patience, history))
+    model.fit(
+        data.train_data(),
+        validation_data=data.val_data(),
+        steps_per_epoch=max(1, task.rows[TRAIN] // batch),
+        validation_steps=-(-task.rows[VALIDATION] // batch),
+        epochs=settings.epochs,
+        callbacks=[*callbacks, end],
+        verbose=0,
+    )

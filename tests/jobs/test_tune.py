@@ -1,0 +1,80 @@
+"""A search as a user runs it: killed, started again, and its best trained with Horovod."""
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import optuna
+import pandas as pd
+import pytest
+import yaml
+
+from tests.conftest import BRIEF, ROOT, submit
+
+SPACE = "{training.learning_rate: {low: 0.0005, high: 0.01, log: true}, training.batch_size: {choices: [30, 60]}}"
+
+
+@pytest.fixture(scope="module")
+def folder(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tune")
+    (folder / "search.yaml").write_text(
+        f"network: {{name: baseline}}\ntraining: {{epochs: 2}}\ndata: {sample}\nsearch: {{space: {SPACE}}}\n"
+    )
+    return folder
+
+
+COMMAND = ["jobs/tune.py", "--config", "search.yaml", "--study", "runs/study"]
+
+
+@pytest.fixture(scope="module")
+def killed(folder: Path) -> int:
+    """Trials that had finished when the job was killed."""
+    process = subprocess.Popen(
+        [ROOT / ".venv/bin/spark-submit", ROOT / COMMAND[0], *COMMAND[1:], "--trials", "5"],
+        cwd=folder, env=os.environ | BRIEF, stdout=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("trial "):
+            break
+    os.killpg(process.pid, signal.SIGKILL)
+    return 1 + process.stdout.read().count("\ntrial ")
+
+
+@pytest.fixture(scope="module")
+def finished(killed: int, folder: Path) -> subprocess.CompletedProcess[str]:
+    return submit(*COMMAND, "--trials", "5", "--trial-processes", "1", "--retrain", "--run", "runs/best", cwd=folder)
+
+
+def test_a_search_goes_on_with_the_trials_that_are_left(
+    finished: subprocess.CompletedProcess[str], killed: int, folder: Path
+) -> None:
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert f"going on with {killed} of 5 trials" in finished.stdout
+    assert finished.stdout.count("\ntrial ") == 5 - killed
+    assert len(pd.read_csv(folder / "runs/study/trials.csv")) == 5
+    assert (folder / "runs/study/report.html").stat().st_size > 50_000
+    assert [place.name.split("-")[0] for place in (folder / "store").iterdir()] == ["features"]
+
+
+def test_the_best_trial_is_trained_with_its_values_into_a_run(
+    finished: subprocess.CompletedProcess[str], folder: Path
+) -> None:
+    study = optuna.load_study(study_name="study", storage=f"sqlite:///{folder}/runs/study/study.db")
+    training = yaml.safe_load((folder / "runs/best/experiment.yaml").read_text())["training"]
+    for name, value in study.best_params.items():
+        assert training[name.removeprefix("training.")] == value
+    metrics = json.loads((folder / "runs/best/metrics.json").read_text())
+    assert f"test accuracy {metrics['test']['accuracy']:.4f}" in finished.stdout
+    again = yaml.safe_load((folder / f"runs/study/trials/{study.best_trial.number}.yaml").read_text())
+    assert again["training"] == training
+
+
+def test_another_space_under_the_same_name_is_refused(folder: Path, finished: subprocess.CompletedProcess[str]) -> None:
+    assert finished.returncode == 0
+    other = submit(*COMMAND, "--search.space", "{training.learning_rate: {low: 0.1, high: 0.2}}", cwd=folder)
+    assert other.returncode == 1
+    assert "began with another space: training.batch_size" in other.stdout
+    assert "another --study" in other.stdout

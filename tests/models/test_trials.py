@@ -1,0 +1,89 @@
+"""Trials trained in Spark tasks, which report to the driver's study."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+from optuna.pruners import NopPruner, ThresholdPruner
+from pyspark.sql import SparkSession
+
+from models.settings import Network, Training
+from models.store import write_rows
+from models.trial_server import TrialAddress, trial_server
+from models.trials import TrialResult, TrialTask
+from preprocessing.normalisation import by_range
+from preprocessing.storage import Storage
+
+SIDE, CLASSES, ROWS = 28, 3, {"train": 120, "validation": 30}
+Trained = Callable[..., tuple[TrialResult, optuna.Study]]
+
+
+@pytest.fixture(scope="module")
+def paths(spark: SparkSession, storage: Storage, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Pictures with a bright row that tells the class."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for split, count in ROWS.items():
+        for place in range(count):
+            picture = rng.integers(0, 60, (SIDE, SIDE))
+            picture[5 * (place % CLASSES) : 5 * (place % CLASSES) + 5] += 150
+            rows.append((bytearray(picture.astype(np.uint8).tobytes()), float(place % CLASSES), split))
+    table = spark.createDataFrame(rows, "pixels binary, label_index double, split string")
+    folder = tmp_path_factory.mktemp("rows").as_uri()
+    return write_rows(table, storage, folder, 1, {"train": 0, "validation": 0})
+
+
+@pytest.fixture
+def trained(spark: SparkSession, paths: dict[str, str]) -> Trained:
+    def train(pruner: optuna.pruners.BasePruner, **settings: object) -> tuple[TrialResult, optuna.Study]:
+        training = Training(epochs=3, batch_size=15, **settings)  # type: ignore[arg-type]
+        study = optuna.create_study(pruner=pruner)
+        with trial_server(spark) as server:
+            trial = study.ask()
+            server.trials[trial.number] = trial
+            address = TrialAddress(server.address, trial.number, "val_loss", training.epochs)
+            network = Network(name="baseline")
+            task = TrialTask(
+                address, network, training, (SIDE, SIDE, 1), CLASSES, by_range(1), paths, ROWS, seed=0, cores=1
+            )
+            return task.run(spark), study
+
+    return train
+
+
+def test_every_epoch_is_reported_and_the_value_is_that_of_the_lowest_loss(trained: Trained) -> None:
+    result, study = trained(NopPruner())
+    reported = study.trials[0].intermediate_values
+    assert list(reported) == [1, 2, 3]
+    assert (result.epochs, result.pruned, result.failure) == (3, False, None)
+    assert result.value == min(reported.values())
+    assert reported[3] < reported[1]
+
+
+def test_a_trial_that_loses_ends_after_the_epoch_that_says_so(trained: Trained) -> None:
+    result, study = trained(ThresholdPruner(upper=0.0))
+    assert (result.epochs, result.pruned) == (1, True)
+    assert list(study.trials[0].intermediate_values) == [1]
+
+
+def test_a_trial_that_diverges_has_failed_and_its_worker_takes_the_next_one(trained: Trained) -> None:
+    result, _ = trained(NopPruner(), learning_rate=1e30)
+    assert result.value is None
+    assert "diverged" in str(result.failure)
+    assert trained(NopPruner())[0].failure is None
+
+
+def test_a_trial_whose_rows_are_not_there_has_failed(spark: SparkSession, tmp_path: Path) -> None:
+    study = optuna.create_study()
+    with trial_server(spark) as server:
+        trial = study.ask()
+        server.trials[trial.number] = trial
+        nothing = {split: (tmp_path / split).as_uri() for split in ROWS}
+        result = TrialTask(
+            TrialAddress(server.address, 0, "val_loss", 3), Network(name="baseline"), Training(epochs=3),
+            (SIDE, SIDE, 1), CLASSES, by_range(1), nothing, ROWS, seed=0, cores=1,
+        ).run(spark)  # fmt: skip
+    assert result.value is None
+    assert str(tmp_path) in str(result.failure)
