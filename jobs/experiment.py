@@ -25,6 +25,8 @@ class Experiment:
         classes: names of classes beyond letters, digits, Del, Nothing and Space.
         run: the run directory to write; none: one under runs/ with a name made of the job and the time.
         overwrite: replace a run directory that is there, once the new one is whole.
+        tracking: MLflow's tracking URI; none: MLFLOW_TRACKING_URI's, and where there is none, the run directory is all.
+        register: a name under which MLflow registers the model.
         store: where rows wait for Horovod's processes, and groups of near-copies; every executor has to see it.
         seed: of the split, the first weights, the order of rows, the augmentation and the trees.
         max_rejected: the share of rows that may be set aside as unusable; more stop the job.
@@ -38,6 +40,8 @@ class Experiment:
     classes: list[str] = field(default_factory=list)
     run: str | None = None
     overwrite: bool = False
+    tracking: str | None = None
+    register: str | None = None
     store: str = "store"
     seed: NonNegativeInt = 0
     max_rejected: ClosedUnitInterval = 0.01
@@ -60,12 +64,14 @@ class NetworkExperiment(Experiment):
     Args:
         num_proc: Horovod processes, each a Spark task; all of them run at the same time.
         max_restarts: how often the training goes on by itself after the loss of a process or host.
+        tensorboard: a folder for TensorBoard's logs, with a folder for this run; none: they are not written.
         network: which network.
         training: how it is trained.
     """
 
     num_proc: PositiveInt = 2
     max_restarts: NonNegativeInt = 3
+    tensorboard: str | None = None
     network: Network = field(default_factory=Network)
     training: Training = field(default_factory=Training)
 
@@ -186,6 +192,8 @@ class SearchExperiment(NetworkExperiment):
             raise ValueError("search.space is empty: give a range or choices for fields such as training.learning_rate")
         if self.training.fine_tuning is not None and self.trial_processes is None:
             raise ValueError("training.fine_tuning in a search needs --trial-processes")
+        if self.search.folds is not None and (self.trial_processes is not None or self.training.balance):
+            raise ValueError("search.folds has trials of one process, without training.balance")
 
 
 @dataclass(frozen=True)
@@ -307,6 +315,24 @@ def parse_compare(arguments: list[str] | None = None) -> CompareArguments:
     if len(set(names)) < len(names):
         parser.error(f"the runs are told apart by their names, and two are called {max(names, key=names.count)}")
     return CompareArguments(parsed.runs, parsed.output, parsed.overwrite)
+
+
+@dataclass(frozen=True)
+class TrackArguments:
+    """What ``jobs/track.py`` is given: the run, and where it is sent."""
+
+    run: str
+    tracking: str | None
+    register: str | None
+
+
+def parse_track(arguments: list[str] | None = None) -> TrackArguments:
+    parser = _Parser(prog="spark-submit jobs/track.py", description="Send a finished run directory to MLflow.")
+    parser.add_argument("run", type=str, help="the run directory")
+    parser.add_argument("--tracking", type=str, help="MLflow's tracking URI; none: MLFLOW_TRACKING_URI's")
+    parser.add_argument("--register", type=str, help="a name under which the model is registered")
+    parsed = parser.parse_args(with_underscores(sys.argv[1:] if arguments is None else arguments))
+    return TrackArguments(parsed.run, parsed.tracking, parsed.register)
 
 
 def with_underscores(arguments: list[str]) -> list[str]:

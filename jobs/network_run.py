@@ -1,6 +1,6 @@
 """The run of a network: read, trained, judged, and written as one run directory."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from pyspark.sql import SparkSession
@@ -10,6 +10,8 @@ from jobs.data import drawing, is_synthetic, open_sources, read_images, source_n
 from jobs.experiment import CnnExperiment
 from jobs.run_directory import default_run, staged_run
 from jobs.stopwatch import Stopwatch
+from jobs.tensorboard_log import TensorBoardLog
+from jobs.track_runs import track_run
 from jobs.training import check_network, network_training
 from jobs.unfinished import unfinished_run
 from models.calibration import calibrate
@@ -34,6 +36,7 @@ def run_network(spark: SparkSession, experiment: CnnExperiment, text: str, watch
     check_network(experiment)
     check_slots(spark, 1 if experiment.resume else experiment.num_proc)  # Horovod would wait ten minutes for them
     with (
+        track_run(experiment, run, text) as tracker,
         unfinished_run(storage, experiment, run, text) as unfinished,
         staged_run(storage, run, experiment.overwrite) as staged,
         open_sources(storage, experiment, unfinished.folder) as sources,
@@ -44,6 +47,10 @@ def run_network(spark: SparkSession, experiment: CnnExperiment, text: str, watch
             unfinished.check_rows(prepared)
         with drawing(prepared, staged.local / "figures", source_name(experiment)), watch.stage("training"):
             training = network_training(spark, storage, experiment, prepared, unfinished.folder)
+            listeners = [tracker.epoch] if tracker is not None else []
+            if experiment.tensorboard is not None:
+                listeners.append(TensorBoardLog(experiment.tensorboard, run.rstrip("/").rsplit("/", 1)[-1]).epoch)
+            training = replace(training, listeners=listeners)
             trained = train(training, experiment.num_proc, experiment.max_restarts)
 
         from jobs.outcome import TrainedModel, write_outcome  # brings Matplotlib, which was imported meanwhile
@@ -68,7 +75,7 @@ def run_network(spark: SparkSession, experiment: CnnExperiment, text: str, watch
             more=more,
         )
         predictions = predict_with_network(prepared.split(TEST), trained.model, prepared.classes)
-        return write_outcome(
+        finished = write_outcome(
             storage,
             staged,
             run,
@@ -80,3 +87,6 @@ def run_network(spark: SparkSession, experiment: CnnExperiment, text: str, watch
             predictions,
             watch,
         )
+    if tracker is not None:
+        tracker.finish(storage, storage.absolute(run), experiment.register, epochs=False)
+    return finished

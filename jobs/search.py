@@ -16,13 +16,16 @@ from evaluation.search import write_search_report
 from jobs.data import is_synthetic, make_store_folder, open_sources, read_images, source_name
 from jobs.experiment import CnnExperiment, SearchExperiment, with_values
 from jobs.run_directory import default_run
-from jobs.training import check_network, network_training, training_rows
+from jobs.track_runs import track_search
+from jobs.training import check_network, network_training, rows_an_epoch, training_rows
 from models.cluster import check_hosts, check_slots
 from models.horovod_backend import cores_a_process
 from models.search import EPOCHS, FAILURE, Limits, finished, open_study, run_trials
+from models.store import Part, write_folds
 from models.trial_server import TrialAddress, trial_server
 from models.trials import TrialResult, TrialTask, train_trial
 from preprocessing.errors import InputError
+from preprocessing.folds import with_folds
 from preprocessing.prepare import PreparedImages
 from preprocessing.schema import TRAIN, VALIDATION
 from preprocessing.storage import Storage, local_path
@@ -30,7 +33,7 @@ from preprocessing.storage import Storage, local_path
 # What may differ from one start of a study to the next.
 OF_THE_CALL = (
     "study", "trials", "parallel", "trial_processes", "database", "limit", "plateau", "retrain", "search",
-    "num_proc", "max_restarts", "overwrite", "store", "run", "data",
+    "num_proc", "max_restarts", "overwrite", "store", "run", "data", "tracking", "register", "tensorboard",
 )  # fmt: skip
 
 
@@ -77,6 +80,7 @@ def _open(storage: Storage, target: str, experiment: SearchExperiment, text: str
         raise InputError(f"--study {experiment.study}: cannot be written: {error}") from error
     url = experiment.database or f"sqlite:///{local_path(target)}/study.db"
     common = {name: value for name, value in yaml.safe_load(text).items() if name not in OF_THE_CALL}
+    common |= {"folds": experiment.search.folds}
     return open_study(url, target.rsplit("/", 1)[-1], experiment.search, common, experiment.seed)
 
 
@@ -96,14 +100,14 @@ def _run(
     folder: str,
     parallel: int,
 ) -> None:
-    paths = {} if experiment.trial_processes else training_rows(storage, experiment, prepared, folder)
-    rows = {split: prepared.rows(split) for split in (TRAIN, VALIDATION)}
+    parts = [] if experiment.trial_processes else _parts(storage, experiment, prepared, folder)
     with trial_server(spark) as server:
 
         def run(trial: optuna.Trial) -> TrialResult:
             server.trials[trial.number] = trial
             tried, _ = with_values(text, trial.params)
-            address = TrialAddress(server.address, trial.number, experiment.search.metric, tried.training.epochs)
+            reports = experiment.search.folds or tried.training.epochs
+            address = TrialAddress(server.address, trial.number, experiment.search.metric, reports)
             if experiment.trial_processes is not None:
                 tried = replace(tried, num_proc=experiment.trial_processes)
                 own = f"{folder}/trial-{trial.number}"
@@ -111,14 +115,30 @@ def _run(
                 return train_trial(replace(training, trial=address), tried.num_proc, tried.max_restarts)
             return TrialTask(
                 address, tried.network, tried.training, prepared.shape, len(prepared.classes), prepared.normalisation,
-                paths, rows, experiment.seed, cores_a_process(spark, parallel),
+                parts, experiment.seed, cores_a_process(spark, parallel),
             ).run(spark)  # fmt: skip
 
         before = len(finished(study))
         if before:
             print(f"going on with {before} of {experiment.trials} trials", flush=True)
         limits = Limits(experiment.trials, experiment.limit, experiment.plateau)
-        run_trials(study, experiment.search, limits, parallel, run, spark.sparkContext.cancelAllJobs, _say)
+        with track_search(experiment, text) as track:
+
+            def told(trial: FrozenTrial) -> None:
+                _say(trial)
+                track(trial)
+
+            run_trials(study, experiment.search, limits, parallel, run, spark.sparkContext.cancelAllJobs, told)
+
+
+def _parts(storage: Storage, experiment: SearchExperiment, prepared: PreparedImages, folder: str) -> list[Part]:
+    """The rows of a trial's training, or of those of its folds."""
+    if experiment.search.folds is not None:
+        images = prepared.pipeline.transform(prepared.images)
+        dealt = with_folds(images, experiment.search.folds, experiment.seed)
+        return write_folds(dealt, storage, folder, experiment.search.folds)
+    rows = {TRAIN: rows_an_epoch(experiment, prepared), VALIDATION: prepared.rows(VALIDATION)}
+    return [Part(dict(training_rows(storage, experiment, prepared, folder)), rows)]
 
 
 def _say(trial: FrozenTrial) -> None:
@@ -128,7 +148,7 @@ def _say(trial: FrozenTrial) -> None:
     if trial.state == TrialState.COMPLETE:
         end = f"{trial.value:.4f} after {trial.user_attrs[EPOCHS]} epochs"
     elif trial.state == TrialState.PRUNED:
-        end = f"stopped after epoch {trial.user_attrs[EPOCHS]}, others were better"
+        end = f"stopped after {trial.user_attrs[EPOCHS]} epochs, others were better"
     else:
         end = f"failed: {trial.user_attrs[FAILURE]}"
     print(f"trial {trial.number}: {end}; {values}", flush=True)

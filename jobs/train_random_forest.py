@@ -22,6 +22,7 @@ def main() -> None:
     from jobs.data import drawing, is_synthetic, open_sources, read_images, source_name
     from jobs.outcome import TrainedModel, say_outcome, write_outcome
     from jobs.run_directory import default_run, staged_run
+    from jobs.track_runs import track_run
     from models.cluster import check_hosts
     from models.forest import count_nodes, pixel_importance, train_forest
     from models.prediction import predict_with_forest
@@ -32,6 +33,7 @@ def main() -> None:
     storage, watch = Storage(spark), Stopwatch()
     run = experiment.run or default_run("forest")
     with (
+        track_run(experiment, run, text) as tracker,
         staged_run(storage, run, experiment.overwrite) as staged,
         open_sources(storage, experiment, experiment.store) as sources,
     ):
@@ -68,6 +70,8 @@ def main() -> None:
             predictions,
             watch,
         )
+    if tracker is not None:
+        tracker.finish(storage, storage.absolute(run), experiment.register, epochs=False)
     say_outcome(finished)
 
 

@@ -19,7 +19,10 @@ from preprocessing.prepare import PreparedImages
 from preprocessing.storage import Storage
 
 # Of a call, not of what is trained: another number of processes may go on.
-OF_THE_CALL = ("num_proc", "max_restarts", "overwrite", "resume", "store", "run", "data")
+OF_THE_CALL = (
+    "num_proc", "max_restarts", "overwrite", "resume", "store", "run", "data", "tracking", "register",
+    "tensorboard",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

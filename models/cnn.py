@@ -1,8 +1,8 @@
 """A network trained by Horovod's ``KerasEstimator`` on the processes of a Spark cluster, through the loss of some."""
 
 import dataclasses
-import functools
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -54,6 +54,7 @@ START_SECONDS = 120
 LOSS_SECONDS = 5
 
 Loss = dict[str, Any]
+Listener = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,7 @@ class NetworkTraining:
         first_layer: the first one that is trained, see :func:`models.networks.unfreeze`; none: as the network has it.
         samples: training pictures by class, ``uint8`` of ``shape``, that the watches look at; none: they are off.
         trial: of a search, which is told of each epoch, fine-tuning aside, and may end the training.
+        listeners: are called on the driver with the figures of each epoch as it ends.
     """
 
     spark: SparkSession
@@ -132,6 +134,7 @@ class NetworkTraining:
     first_layer: str | None = None
     samples: dict[str, list[np.ndarray]] | None = None
     trial: TrialAddress | None = None
+    listeners: Sequence[Listener] = ()
 
     def run(self, num_proc: int, max_restarts: int) -> TrainedNetwork:
         """Train until all epochs have finished.
@@ -204,7 +207,7 @@ class NetworkTraining:
         cores = cores_a_process(self.spark, num_proc)
         callbacks = self._callbacks(cores, checkpoints, done, history)
         watch = ExecutorWatch(self.spark)
-        with epoch_listener(self.spark, functools.partial(_say, self.settings.epochs)) as driver:
+        with epoch_listener(self.spark, self._hear) as driver:
             callbacks.append(
                 EpochEnd(
                     self.settings, self.rows, checkpoints, history, losses, since, driver, self.samples, self.trial
@@ -253,6 +256,12 @@ class NetworkTraining:
                     raise TrainingError(f"Horovod: {error}") from error
                 raise
 
+    def _hear(self, message: dict[str, Any]) -> None:
+        _say(self.settings.epochs, message)
+        if "epoch" in message:
+            for listener in self.listeners:
+                listener(message)
+
     def _callbacks(
         self, cores: int, checkpoints: Checkpoints, done: int, history: list[dict[str, Any]]
     ) -> list[keras.callbacks.Callback]:
@@ -295,6 +304,11 @@ def train(training: NetworkTraining, num_proc: int, max_restarts: int) -> Traine
     if tuning is None or trained.pruned:
         return trained
     print(f"fine-tuning from {tuning.layer} on", flush=True)
+    before = len(trained.history)
+
+    def renumbered(listener: Listener) -> Listener:
+        return lambda row: listener(row | {"epoch": row["epoch"] + before})
+
     tuned = dataclasses.replace(
         training,
         checkpoints=Checkpoints(f"{training.checkpoints.url}-fine-tuning"),
@@ -304,8 +318,8 @@ def train(training: NetworkTraining, num_proc: int, max_restarts: int) -> Traine
         start=trained.model.get_weights(),
         first_layer=tuning.layer,
         trial=None,
+        listeners=[renumbered(listener) for listener in training.listeners],
     ).run(num_proc, max_restarts)
-    before = len(trained.history)
     history, curve = (
         pd.concat([first, second.assign(epoch=second["epoch"] + before)], ignore_index=True)
         for first, second in ((trained.history, tuned.history), (trained.loss_curve, tuned.loss_curve))

@@ -69,7 +69,7 @@ class ShardDataModule(DataModule):
         batches = self._rows(self.val_dir, self.val_batch_size, None)
         return _as_written(batches.map(lambda x, y: (x, tf.one_hot(y, self.classes))).prefetch(2))
 
-    def _rows(self, path: str, batch_size: int, seed: int | None) -> tf.data.Dataset:
+    def _rows(self, path: str | list[str], batch_size: int, seed: int | None) -> tf.data.Dataset:
         """Batches without end of pixels and class numbers; mixed where there is a seed."""
         shard, size = [], 0
         with self._reader(path, None) as reader:
@@ -89,7 +89,7 @@ class ShardDataModule(DataModule):
             rows = rows.batch(batch_size).repeat()
         return rows.map(lambda places: (tf.gather(pixels, places), tf.gather(labels, places)))
 
-    def _stream(self, path: str, batch_size: int, seed: int | None, width: int) -> tf.data.Dataset:
+    def _stream(self, path: str | list[str], batch_size: int, seed: int | None, width: int) -> tf.data.Dataset:
         def chunks() -> Iterator[tuple[np.ndarray, np.ndarray]]:
             # a training reads on and on; validation rows come once, and then again in the same order
             for turn in itertools.count() if seed is not None else (None,):
@@ -104,7 +104,7 @@ class ShardDataModule(DataModule):
             return rows.shuffle(MEMORY_BYTES // width, seed=seed).batch(batch_size)
         return rows.batch(batch_size).repeat()
 
-    def _reader(self, path: str, seed: int | None) -> Reader:
+    def _reader(self, path: str | list[str], seed: int | None) -> Reader:
         return make_batch_reader(
             path,
             schema_fields=[PIXELS, LABEL],

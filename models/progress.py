@@ -51,5 +51,10 @@ class Teller:
             self.connection = None
 
     def tell(self, message: Message) -> None:
-        if self.connection is not None:
+        if self.connection is None:
+            return
+        try:
             self.connection.send_bytes(json.dumps(message).encode())
+        except OSError as error:
+            print(f"the driver cannot be told of epochs any more: {error}", flush=True)
+            self.connection = None

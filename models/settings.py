@@ -205,15 +205,20 @@ class Search:
         space: a range or choices for fields of network and training, such as training.learning_rate.
         metric: of the validation pictures, at the epoch with the lowest validation loss; the loss is to be low, the
             others high.
+        folds: parts that the training and validation pictures are divided into, each of which validates once: the
+            metric is their mean; none: one training, on the experiment's own split.
     """
 
     space: dict[str, Parameter] = field(default_factory=dict)
     metric: Metric = "val_loss"
+    folds: PositiveInt | None = None
 
     def __post_init__(self) -> None:
         for name in self.space:
             if not name.startswith(("network.", "training.")):
                 raise ValueError(f"search.space.{name}: fields of network and training are searched")
+        if self.folds == 1:
+            raise ValueError("search.folds is 1: two or more validate in turn")
         if self.metric == "val_loss" and "training.label_smoothing" in self.space:
             raise ValueError(
                 "search.space.training.label_smoothing changes what a loss is: set search.metric to val_accuracy"

@@ -1,6 +1,7 @@
 """The Petastorm store: where training and validation rows lie for Horovod's processes, as Parquet."""
 
 import math
+from dataclasses import dataclass
 
 import pyarrow.parquet as pq
 from horovod.spark.common.store import FilesystemStore, HDFSStore, Store
@@ -81,6 +82,43 @@ def write_rows(
         pieces = num_proc * max(PIECES_A_PROCESS, math.ceil(sizes[split] / PIECE_BYTES / num_proc))
         write_pieces(rows, target, pieces)
     return paths
+
+
+@dataclass(frozen=True)
+class Part:
+    """The rows of one training: where they lie, a folder or files, and how many they are, by split."""
+
+    paths: dict[str, str | list[str]]
+    rows: dict[str, int]
+
+
+def write_folds(dealt: DataFrame, storage: Storage, folder: str, folds: int) -> list[Part]:
+    """Write each fold's rows once, and give the trainings in which each of them validates.
+
+    Args:
+        dealt: the columns ``pixels``, ``label_index`` and ``fold``.
+        storage: the session's file systems.
+        folder: where the rows lie, absolute; every executor has to see it.
+        folds: how many.
+    """
+    rows = dealt.select("fold", PIXELS, F.col(LABEL).cast("int").alias(LABEL)).persist()
+    counts = {row["fold"]: row["count"] for row in rows.groupBy("fold").count().collect()}
+    files: list[list[str]] = []
+    for fold in range(folds):
+        path = f"{folder}/fold-{fold}"
+        write_pieces(rows.where(F.col("fold") == fold).drop("fold"), path, PIECES_A_PROCESS)
+        files.append([f"{path}/{name}" for name in storage.children(path) if name.startswith("part-")])
+    rows.unpersist()
+    return [
+        Part(
+            {
+                TRAIN: [file for other in range(folds) if other != fold for file in sorted(files[other])],
+                VALIDATION: sorted(files[fold]),
+            },
+            {TRAIN: sum(counts.values()) - counts[fold], VALIDATION: counts[fold]},
+        )
+        for fold in range(folds)
+    ]
 
 
 def can_share(storage: Storage, path: str, num_proc: int) -> bool:

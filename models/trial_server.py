@@ -69,16 +69,16 @@ class TrialAddress:
         server: where, with the key.
         number: Optuna's.
         metric: what it is told.
-        epochs: of the whole training: after the last one nothing is saved by stopping.
+        reports: epochs, or folds, in all: after the last one nothing is saved by stopping.
     """
 
     server: Address
     number: int
     metric: Metric
-    epochs: int
+    reports: int
 
     def report(self, row: dict[str, Any]) -> bool:
-        """Tell the trial of an epoch: ``epoch`` and the metric. Returns whether it is to be stopped.
+        """Tell the trial of an ``epoch``, or fold, and its metric. Returns whether it is to be stopped.
 
         A driver that cannot be reached has lost its trials: this one fails with it.
         """
@@ -87,4 +87,4 @@ class TrialAddress:
         manager.connect()
         trial = manager.trial(self.number)  # type: ignore[attr-defined]
         trial.report(row[self.metric], row["epoch"])
-        return bool(trial.should_prune()) and row["epoch"] < self.epochs
+        return bool(trial.should_prune()) and row["epoch"] < self.reports

@@ -1,5 +1,6 @@
 """One trial of a search: a network trained in a Spark task, which reports each epoch and may be stopped."""
 
+import gc
 import io
 from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from models.networks import build_network
 from models.optimizers import build_optimizer
 from models.progression import best_epoch, has_finished
 from models.settings import Network, Training
+from models.store import Part
 from models.trial_server import TrialAddress
 from preprocessing.normalisation import Normalisation
 from preprocessing.schema import TRAIN, VALIDATION
@@ -35,8 +37,7 @@ class TrialTask:
         shape: ``(height, width, channels)`` of a picture.
         classes: how many.
         normalisation: of the pixels.
-        paths: of each split's rows in the store.
-        rows: how many each split has.
+        parts: what it is trained on, one after the other; with several the metric is their mean.
         seed: of the first weights, the order of the rows and the augmentation.
         cores: for it alone.
     """
@@ -47,8 +48,7 @@ class TrialTask:
     shape: tuple[int, int, int]
     classes: int
     normalisation: Normalisation
-    paths: dict[str, str]
-    rows: dict[str, int]
+    parts: list[Part]
     seed: int
     cores: int
 
@@ -80,12 +80,6 @@ class TrialResult:
     pruned: bool = False
     failure: str | None = None
 
-    @classmethod
-    def of(cls, history: list[dict[str, Any]], trial: TrialAddress) -> "TrialResult":
-        """That of a training with these epochs."""
-        row = history[best_epoch(history) - 1]
-        return cls(row[trial.metric], len(history), bool(history[-1]["pruned"]))
-
 
 def train_trial(training: NetworkTraining, num_proc: int, max_restarts: int) -> TrialResult:
     """Train with Horovod; what goes wrong is the trial's failure."""
@@ -99,9 +93,9 @@ def train_trial(training: NetworkTraining, num_proc: int, max_restarts: int) -> 
 
 
 class TrialEnd(Callback):
-    """What follows an epoch of a trial: it is reported, and the trial may end."""
+    """What follows an epoch of a trial: it is reported, unless the trial has others to come, and the trial may end."""
 
-    def __init__(self, settings: Training, trial: TrialAddress, history: list[dict[str, Any]]) -> None:
+    def __init__(self, settings: Training, trial: TrialAddress | None, history: list[dict[str, Any]]) -> None:
         super().__init__()
         self.settings = settings
         self.trial = trial
@@ -112,31 +106,40 @@ class TrialEnd(Callback):
         if not tf.math.is_finite(row["loss"]) or not tf.math.is_finite(row["val_loss"]):
             raise FloatingPointError(f"diverged: the loss of epoch {row['epoch']} is {row['loss']}")
         self.history.append(row)
-        row["pruned"] = self.trial.report(row)
+        row["pruned"] = self.trial is not None and self.trial.report(row)
         self.model.stop_training = has_finished(self.history, self.settings)
 
 
 def _train(task: TrialTask) -> TrialResult:
     """In a Python worker of Spark's, which has had trials before and will have others."""
-    history: list[dict[str, Any]] = []
+    epochs, values, pruned = 0, [], False
+    single = len(task.parts) == 1
     try:
-        end = TrialEnd(task.training, task.trial, history)
         with suppress(RuntimeError):  # set by the worker's first trial
             tf.config.threading.set_intra_op_parallelism_threads(task.cores)
             tf.config.threading.set_inter_op_parallelism_threads(task.cores)
-        keras.backend.clear_session()
-        keras.utils.set_random_seed(task.seed)
-        with redirect_stdout(io.StringIO()):  # Petastorm says when it has read a file
-            _fit(task, end, history)
+        for number, part in enumerate(task.parts, 1):
+            history: list[dict[str, Any]] = []
+            keras.backend.clear_session()
+            gc.collect()  # what another training has left
+            keras.utils.set_random_seed(task.seed)
+            with redirect_stdout(io.StringIO()):  # Petastorm says when it has read a file
+                _fit(task, part, TrialEnd(task.training, task.trial if single else None, history), history)
+            epochs += len(history)
+            values.append(history[best_epoch(history) - 1][task.trial.metric])
+            mean = sum(values) / len(values)
+            pruned = history[-1]["pruned"] if single else task.trial.report({"epoch": number, task.trial.metric: mean})
+            if pruned:
+                break
     except FloatingPointError as error:
-        return TrialResult(None, len(history), failure=str(error))
+        return TrialResult(None, epochs, failure=str(error))
     except Exception as error:  # the study goes on, and names it
         first = next(iter(str(error).splitlines()), "")
-        return TrialResult(None, len(history), failure=f"{type(error).__name__}: {first}")
-    return TrialResult.of(history, task.trial)
+        return TrialResult(None, epochs, failure=f"{type(error).__name__}: {first}")
+    return TrialResult(mean, epochs, pruned)
 
 
-def _fit(task: TrialTask, end: TrialEnd, history: list[dict[str, Any]]) -> None:
+def _fit(task: TrialTask, part: Part, end: TrialEnd, history: list[dict[str, Any]]) -> None:
     settings, batch = task.training, int(task.training.batch_size)
     model = build_network(task.network, task.shape, task.classes, task.normalisation)
     model.compile(
@@ -146,7 +149,7 @@ def _fit(task: TrialTask, end: TrialEnd, history: list[dict[str, Any]]) -> None:
     )
     data = ShardDataModule(
         task.shape, task.classes, settings.augmentation, task.seed,
-        train_dir=task.paths[TRAIN], val_dir=task.paths[VALIDATION], train_batch_size=batch, val_batch_size=batch,
+        train_dir=part.paths[TRAIN], val_dir=part.paths[VALIDATION], train_batch_size=batch, val_batch_size=batch,
     )  # fmt: skip
     callbacks: list[Callback] = [StepsPerExecution()]
     if settings.schedule == "cosine":
@@ -156,8 +159,8 @@ def _fit(task: TrialTask, end: TrialEnd, history: list[dict[str, Any]]) -> None:
     model.fit(
         data.train_data(),
         validation_data=data.val_data(),
-        steps_per_epoch=max(1, task.rows[TRAIN] // batch),
-        validation_steps=-(-task.rows[VALIDATION] // batch),
+        steps_per_epoch=max(1, part.rows[TRAIN] // batch),
+        validation_steps=-(-part.rows[VALIDATION] // batch),
         epochs=settings.epochs,
         callbacks=[*callbacks, end],
         verbose=0,

@@ -148,10 +148,7 @@ def _samples(prepared: PreparedImages) -> DataFrame:
 
 
 def _read(spark: SparkSession, storage: Storage, folder: str) -> PreparedImages:
-    with tempfile.TemporaryDirectory() as local:
-        file = Path(local) / _ABOUT
-        storage.download(f"{folder}/{_ABOUT}", file)
-        about = json.loads(file.read_text())
+    about = json.loads(storage.read_text(f"{folder}/{_ABOUT}"))
     splits = [f"{folder}/{name}" for name in (TRAIN, VALIDATION, TEST)]
     normalisation = {name: tuple(values) for name, values in about["normalisation"].items()}
     return PreparedImages(

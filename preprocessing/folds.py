@@ -1,8 +1,8 @@
-"""Training pictures with one source or signer left out."""
+"""Training pictures with one source, one signer or one fold left out."""
 
 from typing import Literal
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from preprocessing.errors import InputError
@@ -49,3 +49,30 @@ def leave_out(images: DataFrame, by: By, name: str, split: Split, seed: int) -> 
     trained = others.where(F.col("split") == TRAIN).select("label").distinct()
     judged = known.where(F.col(by) == name).withColumn("split", F.lit(TEST))
     return others.unionByName(judged.join(F.broadcast(trained), "label", how="left_semi").select(images.columns))
+
+
+def with_folds(images: DataFrame, folds: int, seed: int) -> DataFrame:
+    """Divide the pictures that are no test pictures into folds: of each class as many in every one, and no group torn.
+
+    The groups of a class are dealt out in the order of a hash; a group of several classes counts as the first one's.
+
+    Args:
+        images: an image table.
+        folds: how many.
+        seed: another seed deals otherwise.
+
+    Returns:
+        The rows with ``fold``, 0 to ``folds`` - 1.
+
+    Raises:
+        InputError: a class has fewer groups than there are folds.
+    """
+    known = images.where(F.col("split") != TEST)
+    groups = known.groupBy("group").agg(F.min("label").alias("stratum"))
+    few = groups.groupBy("stratum").count().where(F.col("count") < folds).orderBy("stratum").limit(5).collect()
+    if few:
+        named = ", ".join(f"{row['stratum']} {row['count']}" for row in few)
+        raise InputError(f"search.folds {folds}: classes have fewer groups than that: {named}")
+    order = Window.partitionBy("stratum").orderBy(F.xxhash64(F.lit(seed), "group"), "group")
+    dealt = groups.select("group", ((F.row_number().over(order) - 1) % folds).alias("fold"))
+    return known.join(dealt, "group")

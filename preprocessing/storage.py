@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,13 @@ class Storage:
         system, java_path = self._open(path)
         target = self._jvm.org.apache.hadoop.fs.Path(local.absolute().as_uri())
         system.copyToLocalFile(False, java_path, target, True)
+
+    def read_text(self, path: str) -> str:
+        """The content of a small file."""
+        with tempfile.TemporaryDirectory() as local:
+            copy = Path(local) / "file"
+            self.download(path, copy)
+            return copy.read_text()
 
     def size(self, path: str) -> int:
         """Bytes of a file, or of all files in a folder."""

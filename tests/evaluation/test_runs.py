@@ -34,6 +34,7 @@ def make_run(name: str, confusion: list[list[int]], fingerprint: str = "1") -> R
             "found": True, "parted": True, "best_epoch": 2, "loss_rise": 0.5, "validation_gap": 0.1, "test_gap": 0.2,
             "elsewhere": 0.1, "moved": True,
         },
+        "watches": [{"watch": "dead ReLUs", "epoch": 2, "sentence": "units are 0: lower --training.learning-rate"}],
         "calibration": {"temperature": 1.5, "loss_before": 0.4, "loss_after": 0.3},
         "restarts": 0,
         "losses": [],

@@ -93,6 +93,7 @@ def test_the_network_is_trained_and_says_so_line_by_line(cnn: Finished) -> None:
     for words in ("loss", "accuracy", "validation", "images/s"):
         assert words in epochs[0]
     assert lines[-1] == "report runs/cnn/report.html"
+    assert not [line for line in lines if line.startswith("watch")]  # nothing is wrong with it
     assert cnn.stderr == ""
 
 

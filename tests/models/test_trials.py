@@ -7,12 +7,14 @@ import numpy as np
 import optuna
 import pytest
 from optuna.pruners import NopPruner, ThresholdPruner
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from models.settings import Network, Training
-from models.store import write_rows
+from models.store import Part, write_folds, write_rows
 from models.trial_server import TrialAddress, trial_server
 from models.trials import TrialResult, TrialTask
+from preprocessing.folds import with_folds
 from preprocessing.normalisation import by_range
 from preprocessing.storage import Storage
 
@@ -21,18 +23,23 @@ Trained = Callable[..., tuple[TrialResult, optuna.Study]]
 
 
 @pytest.fixture(scope="module")
-def paths(spark: SparkSession, storage: Storage, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def table(spark: SparkSession) -> DataFrame:
     """Pictures with a bright row that tells the class."""
     rng = np.random.default_rng(0)
     rows = []
     for split, count in ROWS.items():
         for place in range(count):
+            label = place % CLASSES
             picture = rng.integers(0, 60, (SIDE, SIDE))
-            picture[5 * (place % CLASSES) : 5 * (place % CLASSES) + 5] += 150
-            rows.append((bytearray(picture.astype(np.uint8).tobytes()), float(place % CLASSES), split))
-    table = spark.createDataFrame(rows, "pixels binary, label_index double, split string")
-    folder = tmp_path_factory.mktemp("rows").as_uri()
-    return write_rows(table, storage, folder, 1, {"train": 0, "validation": 0})
+            picture[5 * label : 5 * label + 5] += 150
+            pixels = bytearray(picture.astype(np.uint8).tobytes())
+            rows.append((f"{split}{place}", pixels, float(label), "ABC"[label], split))
+    return spark.createDataFrame(rows, "id string, pixels binary, label_index double, label string, split string")
+
+
+@pytest.fixture(scope="module")
+def paths(table: DataFrame, storage: Storage, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return write_rows(table, storage, tmp_path_factory.mktemp("rows").as_uri(), 1, {"train": 0, "validation": 0})
 
 
 @pytest.fixture
@@ -46,7 +53,15 @@ def trained(spark: SparkSession, paths: dict[str, str]) -> Trained:
             address = TrialAddress(server.address, trial.number, "val_loss", training.epochs)
             network = Network(name="baseline")
             task = TrialTask(
-                address, network, training, (SIDE, SIDE, 1), CLASSES, by_range(1), paths, ROWS, seed=0, cores=1
+                address,
+                network,
+                training,
+                (SIDE, SIDE, 1),
+                CLASSES,
+                by_range(1),
+                [Part(dict(paths), ROWS)],
+                seed=0,
+                cores=1,
             )
             return task.run(spark), study
 
@@ -80,10 +95,35 @@ def test_a_trial_whose_rows_are_not_there_has_failed(spark: SparkSession, tmp_pa
     with trial_server(spark) as server:
         trial = study.ask()
         server.trials[trial.number] = trial
-        nothing = {split: (tmp_path / split).as_uri() for split in ROWS}
+        nothing: dict[str, str | list[str]] = {split: (tmp_path / split).as_uri() for split in ROWS}
         result = TrialTask(
             TrialAddress(server.address, 0, "val_loss", 3), Network(name="baseline"), Training(epochs=3),
-            (SIDE, SIDE, 1), CLASSES, by_range(1), nothing, ROWS, seed=0, cores=1,
+            (SIDE, SIDE, 1), CLASSES, by_range(1), [Part(nothing, ROWS)], seed=0, cores=1,
         ).run(spark)  # fmt: skip
     assert result.value is None
     assert str(tmp_path) in str(result.failure)
+
+
+def test_every_fold_validates_once_and_the_value_is_their_mean(
+    spark: SparkSession, storage: Storage, table: DataFrame, tmp_path: Path
+) -> None:
+    dealt = with_folds(table.withColumn("group", F.col("id")), 3, 0)
+    parts = write_folds(dealt, storage, tmp_path.as_uri(), 3)
+    assert [part.rows["validation"] for part in parts] == [51, 51, 48]
+    assert all(sum(part.rows.values()) == 150 for part in parts)
+    for part in parts:
+        files = {split: set(part.paths[split]) for split in ROWS}
+        assert len(files["train"]) == 2 * len(files["validation"])
+        assert not files["train"] & files["validation"]
+    study = optuna.create_study(pruner=NopPruner())
+    with trial_server(spark) as server:
+        trial = study.ask()
+        server.trials[trial.number] = trial
+        result = TrialTask(
+            TrialAddress(server.address, 0, "val_loss", 3), Network(name="baseline"), Training(epochs=2, batch_size=15),
+            (SIDE, SIDE, 1), CLASSES, by_range(1), parts, seed=0, cores=1,
+        ).run(spark)  # fmt: skip
+    assert (result.epochs, result.failure) == (6, None)
+    # what is reported after each fold is the mean so far
+    assert list(study.trials[0].intermediate_values) == [1, 2, 3]
+    assert study.trials[0].intermediate_values[3] == pytest.approx(result.value)

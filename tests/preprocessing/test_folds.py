@@ -4,7 +4,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from preprocessing.errors import InputError
-from preprocessing.folds import leave_out, left_out
+from preprocessing.folds import leave_out, left_out, with_folds
 from preprocessing.settings import Split
 
 COLUMNS = "id string, source string, split string, label string, signer string, group string"
@@ -49,3 +49,24 @@ def test_one_source_alone_and_unknown_signers_are_refused(spark: SparkSession) -
         left_out(alone, "source")
     with pytest.raises(InputError, match="--by signer: there are pictures whose signer is not known"):
         left_out(alone, "signer")
+
+
+def test_folds_have_equal_shares_of_every_class_tear_no_group_and_leave_the_test_set_out(spark: SparkSession) -> None:
+    rows = [
+        (f"{label}{number}", "a", "test" if number >= 60 else "train", label, None, f"{label}-{number // 4}")
+        for label in "AB"
+        for number in range(64)
+    ]
+    dealt = with_folds(spark.createDataFrame(rows, COLUMNS), 5, 0).collect()
+    assert len(dealt) == 120
+    for label in "AB":
+        assert [sum(row["fold"] == fold and row["label"] == label for row in dealt) for fold in range(5)] == [12] * 5
+    of_group: dict[str, set[int]] = {}
+    for row in dealt:
+        of_group.setdefault(row["group"], set()).add(row["fold"])
+    assert all(len(folds) == 1 for folds in of_group.values())
+
+
+def test_more_folds_than_groups_of_a_class_are_refused(images: DataFrame) -> None:
+    with pytest.raises(InputError, match=r"search.folds 9: classes have fewer groups than that: A \d, B \d"):
+        with_folds(images, 9, 0)

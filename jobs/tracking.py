@@ -1,0 +1,204 @@
+"""A run in MLflow: its parameters, its epochs as they end, and all that its run directory holds.
+
+A server that cannot be reached costs a warning, never a training.
+"""
+
+import io
+import json
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+import yaml
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+from pyspark.ml import PipelineModel
+from pyspark.ml.classification import RandomForestClassificationModel
+
+from evaluation.runs import METRICS_FILE, RUN_FILE, Run, read_run
+from preprocessing.storage import Storage
+
+EXPERIMENT = "handshape"
+# Where MLflow's own settings are silent: its defaults wait for a lost server for minutes, call by call.
+PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "20", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+# MLflow takes a hundred parameters and a thousand metrics at a time.
+_PARAMETERS, _METRICS = 100, 1000
+_REQUIREMENTS = ("tensorflow-cpu", "keras", "numpy", "pandas")
+_ARTIFACTS = ("figures", "report.html", RUN_FILE, METRICS_FILE, "experiment.yaml", "classes.json", "history.csv")
+
+
+class Tracker:
+    """One run of MLflow's. After a call that has failed there are no others: the run directory can be sent later.
+
+    Args:
+        uri: of the server, or whatever MLflow takes.
+        name: of the run.
+        experiment: all of it, as YAML.
+        parent: the run that this one is part of.
+    """
+
+    def __init__(self, uri: str, name: str, experiment: str, parent: str | None = None) -> None:
+        for setting, value in PATIENCE.items():
+            os.environ.setdefault(setting, value)
+        # it tells where the run can be seen, and that pickles may be unsafe
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+        for library in ("mlflow", "tensorflow"):  # the latter of a network that is loaded to predict alone
+            logging.getLogger(library).setLevel(logging.ERROR)
+        self.uri = uri
+        self.run_id: str | None = None
+        self.lost = False
+        self._try(lambda: self._begin(name, experiment, parent))
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        """Hand on the figures of an epoch that has just ended."""
+        self._try(lambda: self._log(_figures(row, row["epoch"], int(time.time() * 1000))))
+
+    def end(self, status: str) -> None:
+        """``FINISHED``, ``FAILED`` or ``KILLED``, as MLflow has it."""
+        self._try(lambda: self.client.set_terminated(str(self.run_id), status))
+
+    def finish(self, storage: Storage, path: str, register: str | None, epochs: bool) -> None:
+        """Hand on a finished run directory.
+
+        Args:
+            storage: the session's file systems.
+            path: the run directory.
+            register: a name under which the model is registered; none: it is not.
+            epochs: whether its epochs have not been handed on yet.
+        """
+        self._try(lambda: self._send(storage, path, register, epochs))
+        self.end("FINISHED")
+
+    def _try(self, call: Callable[[], None]) -> None:
+        if self.lost:
+            return
+        try:
+            call()
+        except (MlflowException, OSError) as error:
+            self.lost = True
+            first = str(error).splitlines()[0][:200]
+            print(
+                f"warning: MLflow at {self.uri} does not take this run: {first}; once it does,"
+                " jobs/track.py sends the run directory",
+                flush=True,
+            )
+
+    def _begin(self, name: str, experiment: str, parent: str | None) -> None:
+        self.client = MlflowClient(self.uri)
+        title = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
+        found = self.client.get_experiment_by_name(title)
+        place = found.experiment_id if found else self.client.create_experiment(title)
+        tags = {"mlflow.parentRunId": parent} if parent else {}
+        self.run_id = self.client.create_run(place, run_name=name, tags=tags).info.run_id
+        parameters = [Param(key, str(value)) for key, value in _flat(yaml.safe_load(experiment)).items()]
+        for start in range(0, len(parameters), _PARAMETERS):
+            self.client.log_batch(self.run_id, params=parameters[start : start + _PARAMETERS])
+
+    def _log(self, metrics: list[Metric]) -> None:
+        for start in range(0, len(metrics), _METRICS):
+            self.client.log_batch(str(self.run_id), metrics=metrics[start : start + _METRICS])
+
+    def _send(self, storage: Storage, path: str, register: str | None, epochs: bool) -> None:
+        with tempfile.TemporaryDirectory() as local:
+            folder = Path(local)
+            for name in (*_ARTIFACTS, "model.keras"):
+                if storage.exists(f"{path}/{name}"):
+                    storage.download(f"{path}/{name}", folder / name)
+            run = read_run(folder, path)
+            now = int(time.time() * 1000)
+            if epochs and (folder / "history.csv").exists():
+                for row in pd.read_csv(folder / "history.csv").to_dict("records"):
+                    self._log(_figures({str(key): value for key, value in row.items()}, int(row["epoch"]), now))
+            self._log([Metric(key, value, now, 0) for key, value in _numbers(run.metrics).items()])
+            tags = _flat({"versions": run.about["versions"], "data": run.metrics["test"]["fingerprint"]})
+            tags |= {"git_commit": run.about["git_commit"], "created": run.about["created"]}
+            self.client.log_batch(str(self.run_id), tags=[RunTag(key, str(value)) for key, value in tags.items()])
+            for name in _ARTIFACTS:
+                if (folder / name).is_dir():
+                    self.client.log_artifacts(str(self.run_id), str(folder / name), name)
+                elif (folder / name).exists():
+                    self.client.log_artifact(str(self.run_id), str(folder / name))
+            self._send_model(folder, run, path, register)
+
+    def _send_model(self, folder: Path, run: Run, path: str, register: str | None) -> None:
+        mlflow.set_tracking_uri(self.uri)
+        # it shows bars of single files, tries the example aloud, and hints at other ways to write a model
+        aloud = io.StringIO()
+        with redirect_stdout(aloud), redirect_stderr(aloud), mlflow.start_run(run_id=self.run_id):
+            if run.about["job"] == "cnn":
+                log_network(folder / "model.keras", json.loads((folder / "classes.json").read_text()), register)
+            else:
+                pipeline = PipelineModel.load(f"{path}/pipeline")
+                forest = RandomForestClassificationModel.load(f"{path}/model")
+                whole = PipelineModel([*pipeline.stages, forest])
+                mlflow.spark.log_model(
+                    whole, "model", registered_model_name=register, pip_requirements=[f"pyspark=={version('pyspark')}"]
+                )
+
+
+def log_network(path: Path, classes: list[str], register: str | None) -> None:
+    """Log a network to the active run: in the TensorFlow flavour as ``model``, which answers with probabilities, and as
+    ``letters``, which answers with names. Neither needs this project."""
+    import keras
+    import mlflow.pyfunc
+    import mlflow.tensorflow
+    import numpy as np
+    from mlflow.models import infer_signature
+
+    network = keras.models.load_model(path, compile=False)
+    example = np.full((1, network.input_shape[1]), 127, dtype=np.uint8)
+    requirements = [f"{name}=={version(name)}" for name in _REQUIREMENTS]
+    mlflow.tensorflow.log_model(
+        network,
+        name="model",
+        signature=infer_signature(example, network(example).numpy()),
+        input_example=example,
+        pip_requirements=requirements,
+        metadata={"classes": classes},
+    )
+    with tempfile.TemporaryDirectory() as local:
+        names = Path(local) / "classes.json"
+        names.write_text(json.dumps(classes))
+        mlflow.pyfunc.log_model(
+            name="letters",
+            python_model=str(Path(__file__).parent / "letters_model.py"),
+            artifacts={"network": str(path), "classes": str(names)},
+            signature=infer_signature(example, pd.DataFrame({"letter": ["A"], "probability": [0.5]})),
+            input_example=example,
+            pip_requirements=requirements,
+            registered_model_name=register,
+        )
+
+
+def _figures(row: dict[str, Any], step: int, when: int) -> list[Metric]:
+    return [Metric(key, float(value), when, step) for key, value in row.items() if _is_number(value) and key != "epoch"]
+
+
+def _numbers(metrics: dict[str, Any]) -> dict[str, float]:
+    """What of ``metrics.json`` is a figure of the run, under dotted names; classes and confusions stay in the file."""
+    kept = {name: metrics[name] for name in ("weights", "bytes", "rows", "seconds", "train")}
+    test = {name: value for name, value in metrics["test"].items() if name in ("accuracy", "loss", "macro", "weighted")}
+    return {name: float(value) for name, value in _flat(kept | {"test": test}).items() if _is_number(value)}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _flat(content: dict[str, Any], place: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in content.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{place}{name}.")
+        elif value is not None:
+            flat[f"{place}{name}"] = value
+    return flat

@@ -1,0 +1,151 @@
+"""Runs in MLflow: a real server, on a free port."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import tensorflow as tf
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from jobs.tracking import Tracker
+from tests.conftest import ROOT, submit
+
+Finished = subprocess.CompletedProcess[str]
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("tracking")
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[str]:
+    port = free_port()
+    place = f"sqlite:///{folder}/mlflow.db"
+    command = [ROOT / ".venv/bin/mlflow", "server", "--port", str(port), "--workers", "1", "--backend-store-uri", place]
+    with (folder / "server.log").open("w") as log:
+        process = subprocess.Popen(
+            [*command, "--artifacts-destination", folder / "artifacts"], cwd=folder, stdout=log, stderr=log
+        )
+        url = f"http://127.0.0.1:{port}"
+        try:
+            for _ in range(240):
+                try:
+                    urllib.request.urlopen(f"{url}/health", timeout=2)
+                    break
+                except OSError:
+                    assert process.poll() is None, (folder / "server.log").read_text()
+                    time.sleep(0.5)
+            yield url
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def cnn(server: str, sample: Path, folder: Path) -> Finished:
+    settings = ["--network.name", "baseline", "--training.epochs", "2", "--data", sample, "--run", "runs/cnn"]
+    told = ["--tracking", server, "--register", "letters", "--tensorboard", "logs"]
+    return submit("jobs/train_cnn.py", *settings, *told, cwd=folder)
+
+
+def runs(server: str) -> list[Run]:
+    client = MlflowClient(server)
+    experiment = client.get_experiment_by_name("handshape")
+    assert experiment is not None
+    return list(client.search_runs([experiment.experiment_id], order_by=["attributes.start_time"]))
+
+
+def test_a_run_in_mlflow_has_its_parameters_epochs_figures_and_report(cnn: Finished, server: str, folder: Path) -> None:
+    assert cnn.returncode == 0, cnn.stdout + cnn.stderr
+    assert "warning" not in cnn.stdout
+    run = runs(server)[0]
+    assert (run.info.run_name, run.info.status) == ("cnn", "FINISHED")
+    assert run.data.params["training.epochs"] == "2"
+    metrics = json.loads((folder / "runs/cnn/metrics.json").read_text())
+    assert run.data.metrics["test.accuracy"] == pytest.approx(metrics["test"]["accuracy"])
+    assert run.data.tags["data"] == metrics["test"]["fingerprint"]
+    assert run.data.tags["versions.horovod"] == "0.28.1"
+    client = MlflowClient(server)
+    assert [found.step for found in client.get_metric_history(run.info.run_id, "val_loss")] == [1, 2]
+    there = {found.path for found in client.list_artifacts(run.info.run_id)}
+    assert {"figures", "report.html", "metrics.json", "experiment.yaml", "history.csv"} <= there
+    assert client.get_latest_versions("letters")[0].run_id == run.info.run_id
+
+
+def test_tensorboard_has_every_epoch_training_beside_validation(cnn: Finished, folder: Path) -> None:
+    assert cnn.returncode == 0
+    history = pd.read_csv(folder / "runs/cnn/history.csv")
+    for split, prefix in (("train", ""), ("validation", "val_")):
+        written = EventAccumulator(str(folder / f"logs/cnn/{split}")).Reload()
+        losses = [float(tf.make_ndarray(event.tensor_proto)) for event in written.Tensors("loss")]
+        assert losses == pytest.approx(list(history[f"{prefix}loss"]))
+
+
+ANSWER = """
+import sys, mlflow, numpy as np
+mlflow.set_tracking_uri(sys.argv[1])
+pixels = np.zeros((2, 784), dtype=np.uint8)
+place = mlflow.get_experiment_by_name("handshape").experiment_id
+for model in mlflow.search_logged_models([place], output_format="list"):
+    print(model.name, mlflow.pyfunc.load_model(model.model_uri).predict(pixels))
+print([name for name in sys.modules if name.split(".")[0] in ("jobs", "models", "preprocessing")])
+"""
+
+
+def test_the_model_answers_without_this_project(cnn: Finished, server: str, tmp_path: Path) -> None:
+    assert cnn.returncode == 0
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    said = subprocess.run(
+        [sys.executable, "-I", "-c", ANSWER, server], cwd=tmp_path, env=environment, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert said.returncode == 0, said.stderr
+    assert "letter  probability" in said.stdout
+    assert "model [[" in said.stdout
+    assert said.stdout.endswith("[]\n")
+
+
+def test_a_server_that_is_away_costs_a_warning_and_no_training(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begin = time.monotonic()
+    tracker = Tracker(f"http://127.0.0.1:{free_port()}", "away", "seed: 1")
+    tracker.epoch({"epoch": 1, "loss": 1.0})
+    tracker.end("FINISHED")
+    said = capsys.readouterr().out
+    assert tracker.lost
+    assert said.count("warning: MLflow at http://127.0.0.1:") == 1
+    assert "jobs/track.py" in said
+    assert time.monotonic() - begin < 60
+
+
+def test_a_run_directory_is_sent_later(cnn: Finished, server: str, folder: Path) -> None:
+    assert cnn.returncode == 0
+    sent = submit("jobs/track.py", "runs/cnn", "--tracking", server, cwd=folder)
+    assert sent.returncode == 0, sent.stdout + sent.stderr
+    first, second = runs(server)[0], runs(server)[-1]
+    assert f"runs/cnn is run {second.info.run_id} of {server}" in sent.stdout
+    assert second.info.run_id != first.info.run_id
+    for name in ("val_loss", "test.accuracy"):
+        assert second.data.metrics[name] == pytest.approx(first.data.metrics[name])
+    assert second.data.params == first.data.params
+    nowhere = submit("jobs/track.py", "runs/none", "--tracking", server, cwd=folder)
+    assert nowhere.returncode == 1
+    assert "runs/none: no such run directory" in nowhere.stdout
