@@ -89,9 +89,11 @@ class CnnExperiment(NetworkExperiment):
 
     Args:
         resume: go on with the unfinished training of this run, whose driver was lost; there is none: begin.
+        profile: record some steps, and say where an epoch's time goes.
     """
 
     resume: bool = False
+    profile: bool = False
 
 
 @dataclass(frozen=True)
@@ -265,6 +267,7 @@ def with_values(text: str, values: dict[str, Any]) -> tuple[CnnExperiment, str]:
 _FLAGS = {
     "overwrite": "replace a run directory that is there, and begin anew what has not finished",
     "resume": "go on with this run's unfinished training, if there is one",
+    "profile": "record some steps, for the report to say where an epoch's time goes",
     "retrain": "train with the best values in the end, with Horovod, into --run",
 }
 

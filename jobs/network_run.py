@@ -50,12 +50,16 @@ def run_network(spark: SparkSession, experiment: CnnExperiment, text: str, watch
             listeners = [tracker.epoch] if tracker is not None else []
             if experiment.tensorboard is not None:
                 listeners.append(TensorBoardLog(experiment.tensorboard, run.rstrip("/").rsplit("/", 1)[-1]).epoch)
-            training = replace(training, listeners=listeners)
+            recorded = f"{unfinished.folder}/profile" if experiment.profile else None
+            training = replace(training, listeners=listeners, profile=recorded)
             trained = train(training, experiment.num_proc, experiment.max_restarts)
 
         from jobs.outcome import TrainedModel, write_outcome  # brings Matplotlib, which was imported meanwhile
 
         more: dict[str, Any] = {"watches": trained.findings}
+        if trained.profile is not None:
+            more["profile"] = trained.profile
+            storage.copy(f"{unfinished.folder}/profile", f"{staged.uri}/profile")
         if experiment.training.calibration:
             validation = predict_with_network(prepared.split(VALIDATION), trained.model, prepared.classes)
             more["calibration"] = asdict(calibrate(trained.model, validation, prepared.classes))

@@ -143,7 +143,8 @@ def _parts(storage: Storage, experiment: SearchExperiment, prepared: PreparedIma
 
 def _say(trial: FrozenTrial) -> None:
     values = ", ".join(
-        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in trial.params.items()
+        f"{place.split('.', 1)[1]} {f'{value:.3g}' if isinstance(value, float) else value}"
+        for place, value in trial.params.items()
     )
     if trial.state == TrialState.COMPLETE:
         end = f"{trial.value:.4f} after {trial.user_attrs[EPOCHS]} epochs"

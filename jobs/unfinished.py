@@ -21,7 +21,7 @@ from preprocessing.storage import Storage
 # Of a call, not of what is trained: another number of processes may go on.
 OF_THE_CALL = (
     "num_proc", "max_restarts", "overwrite", "resume", "store", "run", "data", "tracking", "register",
-    "tensorboard",
+    "tensorboard", "profile",
 )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from keras.callbacks import Callback
 
 from models.checkpoints import Checkpoint, Checkpoints
 from models.probe import Probe, sample_arrays
+from models.profile import Profile
 from models.progress import Address, Teller
 from models.progression import has_finished, plateau_factor
 from models.settings import Training
@@ -159,6 +160,7 @@ class EpochEnd(Callback):
         driver: who is told.
         samples: training pictures by class for the watches, see :func:`models.probe.sample_arrays`; none: they are off.
         trial: of a search, which is told of each epoch and may end the training.
+        profile: records some steps; what it finds joins the history of their epoch.
     """
 
     def __init__(
@@ -172,6 +174,7 @@ class EpochEnd(Callback):
         driver: Address,
         samples: dict[str, list[np.ndarray]] | None = None,
         trial: TrialAddress | None = None,
+        profile: Profile | None = None,
     ) -> None:
         super().__init__()
         self.settings = settings
@@ -183,6 +186,8 @@ class EpochEnd(Callback):
         self.driver = driver
         self.samples = samples
         self.trial = trial
+        self.profile = profile
+        self.after = 0.0
 
     def on_train_begin(self, logs: Logs = None) -> None:
         gc.freeze()  # all that has been imported is no garbage: looking through it again costs every rank a step
@@ -228,6 +233,10 @@ class EpochEnd(Callback):
         self.model.stop_training = has_finished(self.history, self.settings)
         if self.teller is None:
             return
+        if self.profile is not None and (shares := self.profile.take()):
+            training = (self.trained or now) - self.begin
+            seconds = {"training": training, "validation": now - self.begin - training, "callbacks": self.after}
+            self.history[-1]["profile"] = shares | {"epoch": number, "epoch_seconds": seconds}
         if self.probe is not None and self.samples is not None:
             if number & (number - 1) == 0:  # later epochs change less: 1, 2, 4, 8, …
                 self.history[-1]["probe"] = self.probe.look()
@@ -237,6 +246,7 @@ class EpochEnd(Callback):
             Checkpoint(number, time.time(), self.history, self.losses, self.model.get_weights(), optimizer)
         )
         self.teller.tell(row)
+        self.after = time.perf_counter() - now
 
 
 def _means(steps: list[int], totals: list[float]) -> list[float]:

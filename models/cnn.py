@@ -35,6 +35,7 @@ from models.horovod_backend import PromptBackend, cores_a_process, handled_signa
 from models.networks import build_network, unfreeze
 from models.optimizers import build_optimizer
 from models.process_output import EXITED, LastLines
+from models.profile import Profile
 from models.progress import epoch_listener
 from models.progression import has_finished
 from models.settings import Augmentation, Network, Training
@@ -72,6 +73,7 @@ class TrainedNetwork:
         steps: when the first and the last step ended, or those made in one execution with it, in seconds since 1970.
         findings: of the watches, see :func:`models.watches.findings`.
         pruned: whether it was a trial that was stopped.
+        profile: where the time of some steps went, see :meth:`models.profile.Profile.take`.
     """
 
     model: keras.Model
@@ -82,6 +84,7 @@ class TrainedNetwork:
     steps: tuple[float, float]
     findings: list[Finding]
     pruned: bool = False
+    profile: dict[str, Any] | None = None
 
     def summary(self, settings: Training) -> dict[str, Any]:
         """The figures of the training for ``metrics.json``: those of the kept epoch, and the speed over all."""
@@ -117,6 +120,7 @@ class NetworkTraining:
         first_layer: the first one that is trained, see :func:`models.networks.unfreeze`; none: as the network has it.
         samples: training pictures by class, ``uint8`` of ``shape``, that the watches look at; none: they are off.
         trial: of a search, which is told of each epoch, fine-tuning aside, and may end the training.
+        profile: a folder of the store for the recording of some steps; none: they are not recorded.
         listeners: are called on the driver with the figures of each epoch as it ends.
     """
 
@@ -134,6 +138,7 @@ class NetworkTraining:
     first_layer: str | None = None
     samples: dict[str, list[np.ndarray]] | None = None
     trial: TrialAddress | None = None
+    profile: str | None = None
     listeners: Sequence[Listener] = ()
 
     def run(self, num_proc: int, max_restarts: int) -> TrainedNetwork:
@@ -208,11 +213,14 @@ class NetworkTraining:
         callbacks = self._callbacks(cores, checkpoints, done, history)
         watch = ExecutorWatch(self.spark)
         with epoch_listener(self.spark, self._hear) as driver:
+            profile = Profile(self.profile) if self.profile is not None else None
+            callbacks += [profile] if profile is not None else []
             callbacks.append(
                 EpochEnd(
-                    self.settings, self.rows, checkpoints, history, losses, since, driver, self.samples, self.trial
+                    self.settings, self.rows, checkpoints, history, losses, since, driver, self.samples, self.trial,
+                    profile,
                 )
-            )
+            )  # fmt: skip
             estimator = KerasEstimator(
                 backend=PromptBackend(
                     num_proc,
@@ -222,7 +230,8 @@ class NetworkTraining:
                     start_timeout=START_SECONDS,
                     nics=network_interfaces(self.spark),
                 ),
-                backend_env=process_environment(cores),
+                backend_env=process_environment(cores)
+                | ({"HOROVOD_TIMELINE": "DYNAMIC"} if self.profile is not None else {}),
                 store=self.store,
                 data_module=data_module(self.shape, self.classes, self.settings.augmentation),
                 model=self._model(self.start),
@@ -282,7 +291,7 @@ class NetworkTraining:
     def _best(self, last: Checkpoint, losses: list[Loss]) -> TrainedNetwork:
         # anew from the weights: without the optimizer's state, three times as large, and without Horovod's part in it
         model = self._model(self.checkpoints.read(last.best_epoch).weights)
-        history = pd.DataFrame(last.history).drop(columns=["probe", "findings", "pruned"], errors="ignore")
+        history = pd.DataFrame(last.history).drop(columns=["probe", "findings", "pruned", "profile"], errors="ignore")
         curves, steps = history.pop("curve"), history.pop("steps")
         points = [
             (epoch - 1 + (place + 1) / len(curve), loss)
@@ -290,10 +299,16 @@ class NetworkTraining:
             for place, loss in enumerate(curve)
         ]
         curve = pd.DataFrame(points, columns=["epoch", "loss"])
-        found = [finding for row in last.history for finding in row.get("findings", [])]
-        steps_ended = (steps.iloc[0][0], steps.iloc[-1][1])
         return TrainedNetwork(
-            model, history, curve, last.best_epoch, losses, steps_ended, found, bool(last.history[-1].get("pruned"))
+            model,
+            history,
+            curve,
+            last.best_epoch,
+            losses,
+            (steps.iloc[0][0], steps.iloc[-1][1]),
+            [finding for row in last.history for finding in row.get("findings", [])],
+            bool(last.history[-1].get("pruned")),
+            next((row["profile"] for row in last.history if "profile" in row), None),
         )
 
 
@@ -318,6 +333,7 @@ def train(training: NetworkTraining, num_proc: int, max_restarts: int) -> Traine
         start=trained.model.get_weights(),
         first_layer=tuning.layer,
         trial=None,
+        profile=None,
         listeners=[renumbered(listener) for listener in training.listeners],
     ).run(num_proc, max_restarts)
     history, curve = (
@@ -328,7 +344,7 @@ def train(training: NetworkTraining, num_proc: int, max_restarts: int) -> Traine
     found = trained.findings + [finding | {"epoch": finding["epoch"] + before} for finding in tuned.findings]
     best = int(history["val_loss"].argmin()) + 1
     model, steps = tuned.model if best > before else trained.model, (trained.steps[0], tuned.steps[1])
-    return TrainedNetwork(model, history, curve, best, losses, steps, found)
+    return TrainedNetwork(model, history, curve, best, losses, steps, found, profile=trained.profile)
 
 
 class _ProcessLostError(Exception):

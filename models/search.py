@@ -17,7 +17,7 @@ from models.settings import Parameter, Search
 from models.trials import TrialResult
 
 # Trials that the first ones are compared with before any is stopped, and epochs that each has at least.
-STARTUP_TRIALS, WARMUP_EPOCHS = 3, 1
+STARTUP_TRIALS, WARMUP_EPOCHS = 3, 2
 AGAIN, FAILURE, EPOCHS, SECONDS = "again", "failure", "epochs", "seconds"
 
 

@@ -61,7 +61,7 @@ def server(folder: Path) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def cnn(server: str, sample: Path, folder: Path) -> Finished:
     settings = ["--network.name", "baseline", "--training.epochs", "2", "--data", sample, "--run", "runs/cnn"]
-    told = ["--tracking", server, "--register", "letters", "--tensorboard", "logs"]
+    told = ["--tracking", server, "--register", "letters", "--tensorboard", "logs", "--profile"]
     return submit("jobs/train_cnn.py", *settings, *told, cwd=folder)
 
 
@@ -96,6 +96,19 @@ def test_tensorboard_has_every_epoch_training_beside_validation(cnn: Finished, f
         written = EventAccumulator(str(folder / f"logs/cnn/{split}")).Reload()
         losses = [float(tf.make_ndarray(event.tensor_proto)) for event in written.Tensors("loss")]
         assert losses == pytest.approx(list(history[f"{prefix}loss"]))
+
+
+def test_a_profile_says_where_the_time_of_some_steps_went(cnn: Finished, folder: Path) -> None:
+    assert cnn.returncode == 0
+    profile = json.loads((folder / "runs/cnn/metrics.json").read_text())["profile"]
+    assert sum(profile["shares"].values()) == pytest.approx(1, abs=0.01)
+    assert 0.2 < profile["shares"]["computing"] < 1
+    assert 0 < profile["shares"]["allreduce"] < 0.7
+    assert profile["epoch"] == 2
+    assert profile["epoch_seconds"]["training"] > 0
+    names = {file.name.split(".", 1)[-1] for file in (folder / "runs/cnn/profile").iterdir()}
+    assert names == {"xplane.pb", "json"}
+    assert "Where the time goes" in (folder / "runs/cnn/report.html").read_text()
 
 
 ANSWER = """
