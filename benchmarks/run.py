@@ -34,6 +34,8 @@ JOBS: dict[str, Callable[[Bench], list[Figure]]] = {
     "around": jobs.around,
     "accuracy": jobs.accuracy,
     "growth": jobs.growth,
+    "looking": training.looking,
+    "folds": training.folds,
 }
 
 

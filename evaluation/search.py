@@ -22,6 +22,7 @@ _STATES = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "stopped early", 
 _COLORS = {TrialState.COMPLETE: BLUE, TrialState.PRUNED: ORANGE, TrialState.FAIL: RED}
 # Fewer finished trials say nothing of what mattered.
 _FEW = 4
+_LABEL_PIXELS = 9
 
 
 def write_search_report(
@@ -113,6 +114,7 @@ def _curves(trials: list[FrozenTrial], metric: str) -> Figure:
     figure = new_figure(3.6)
     axis = figure.subplots()
     shown: set[TrialState] = set()
+    labels: list[tuple[int, float, int]] = []
     for trial in trials:
         if not trial.intermediate_values:
             continue
@@ -120,10 +122,15 @@ def _curves(trials: list[FrozenTrial], metric: str) -> Figure:
         label = None if trial.state in shown else _STATES[trial.state]
         shown.add(trial.state)
         axis.plot(epochs, values, marker="o", markersize=3, color=_COLORS[trial.state], label=label, alpha=0.8)
-        place = (epochs[-1], values[-1])
-        axis.annotate(str(trial.number), place, (4, 0), textcoords="offset points", va="center", fontsize=7)
-    axis.set(xlabel="epoch", ylabel=_plain(metric), title="Every trial's epochs, with its number")
+        labels.append((epochs[-1], values[-1], trial.number))
+    axis.set(xlabel="epoch", ylabel=_plain(metric), title="Every trial's epochs, with its number where there is room")
     _logarithmic(axis, np.array([value for trial in trials for value in trial.intermediate_values.values()]))
+    taken: list[np.ndarray] = []
+    for epoch, value, number in labels:
+        pixel = axis.transData.transform((epoch, value))
+        if all(np.abs(pixel - other).max() > _LABEL_PIXELS for other in taken):
+            taken.append(pixel)
+            axis.annotate(str(number), (epoch, value), (4, 0), textcoords="offset points", va="center", fontsize=7)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.legend()
     return figure
