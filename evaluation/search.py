@@ -125,6 +125,7 @@ def _curves(trials: list[FrozenTrial], metric: str) -> Figure:
         labels.append((epochs[-1], values[-1], trial.number))
     axis.set(xlabel="epoch", ylabel=_plain(metric), title="Every trial's epochs, with its number where there is room")
     _logarithmic(axis, np.array([value for trial in trials for value in trial.intermediate_values.values()]))
+    figure.draw_without_rendering()  # where things are is not known before
     taken: list[np.ndarray] = []
     for epoch, value, number in labels:
         pixel = axis.transData.transform((epoch, value))

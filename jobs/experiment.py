@@ -25,8 +25,6 @@ class Experiment:
         classes: names of classes beyond letters, digits, Del, Nothing and Space.
         run: the run directory to write; none: one under runs/ with a name made of the job and the time.
         overwrite: replace a run directory that is there, once the new one is whole.
-        tracking: MLflow's tracking URI; none: MLFLOW_TRACKING_URI's, and where there is none, the run directory is all.
-        register: a name under which MLflow registers the model.
         store: where rows wait for Horovod's processes, and groups of near-copies; every executor has to see it.
         seed: of the split, the first weights, the order of rows, the augmentation and the trees.
         max_rejected: the share of rows that may be set aside as unusable; more stop the job.
@@ -40,8 +38,6 @@ class Experiment:
     classes: list[str] = field(default_factory=list)
     run: str | None = None
     overwrite: bool = False
-    tracking: str | None = None
-    register: str | None = None
     store: str = "store"
     seed: NonNegativeInt = 0
     max_rejected: ClosedUnitInterval = 0.01
@@ -64,14 +60,12 @@ class NetworkExperiment(Experiment):
     Args:
         num_proc: Horovod processes, each a Spark task; all of them run at the same time.
         max_restarts: how often the training goes on by itself after the loss of a process or host.
-        tensorboard: a folder for TensorBoard's logs, with a folder for this run; none: they are not written.
         network: which network.
         training: how it is trained.
     """
 
     num_proc: PositiveInt = 2
     max_restarts: NonNegativeInt = 3
-    tensorboard: str | None = None
     network: Network = field(default_factory=Network)
     training: Training = field(default_factory=Training)
 
@@ -84,14 +78,29 @@ class NetworkExperiment(Experiment):
 
 
 @dataclass(frozen=True)
-class CnnExperiment(NetworkExperiment):
+class Tracked:
+    """A run that can be handed on to MLflow.
+
+    Args:
+        tracking: MLflow's tracking URI; none: MLFLOW_TRACKING_URI's, and where there is none, the run directory is all.
+        register: a name under which MLflow registers the model.
+    """
+
+    tracking: str | None = None
+    register: str | None = None
+
+
+@dataclass(frozen=True)
+class CnnExperiment(NetworkExperiment, Tracked):
     """A network trained by Horovod, through the loss of the driver.
 
     Args:
+        tensorboard: a folder for TensorBoard's logs, with a folder for this run; none: they are not written.
         resume: go on with the unfinished training of this run, whose driver was lost; there is none: begin.
         profile: record some steps, and say where an epoch's time goes.
     """
 
+    tensorboard: str | None = None
     resume: bool = False
     profile: bool = False
 
@@ -163,7 +172,7 @@ class CrossValidationExperiment(NetworkExperiment):
 
 
 @dataclass(frozen=True)
-class SearchExperiment(NetworkExperiment):
+class SearchExperiment(NetworkExperiment, Tracked):
     """One network trained with many values of its hyperparameters, which Optuna chooses.
 
     Args:
@@ -199,7 +208,7 @@ class SearchExperiment(NetworkExperiment):
 
 
 @dataclass(frozen=True)
-class ForestExperiment(Experiment):
+class ForestExperiment(Experiment, Tracked):
     """A random forest grown by Spark MLlib.
 
     Args:
@@ -259,7 +268,10 @@ def with_values(text: str, values: dict[str, Any]) -> tuple[CnnExperiment, str]:
     content = {name: value for name, value in yaml.safe_load(text).items() if name in known}
     for place, value in values.items():
         *outer, name = place.split(".")
-        functools.reduce(lambda inner, step: inner.setdefault(step, {}), outer, content)[name] = value
+        try:
+            functools.reduce(lambda inner, step: inner[step], outer, content)[name] = value
+        except (KeyError, TypeError):
+            parser.error(f"{place}: there is no such field")
     parsed: Namespace = parser.parse_object(content)
     return _instantiate(parser, CnnExperiment, parsed), _as_text(parser, parsed)
 
@@ -294,6 +306,9 @@ def _as_text(parser: _Parser, parsed: Namespace) -> str:
     for flag in _FLAGS:  # of this call, not of the experiment
         if flag in parsed:
             parsed[flag] = False
+    for place in ("tracking", "database"):  # nor are these, which may hold a password
+        if place in parsed:
+            parsed[place] = None
     return parser.dump(parsed, skip_unset=False)
 
 

@@ -34,6 +34,9 @@ def run_network(spark: SparkSession, experiment: CnnExperiment, text: str, watch
     storage = Storage(spark)
     run = experiment.run or default_run("cnn")
     check_network(experiment)
+    board = None
+    if experiment.tensorboard is not None:
+        board = TensorBoardLog(experiment.tensorboard, run.rstrip("/").rsplit("/", 1)[-1])
     check_slots(spark, 1 if experiment.resume else experiment.num_proc)  # Horovod would wait ten minutes for them
     with (
         track_run(experiment, run, text) as tracker,
@@ -47,9 +50,7 @@ def run_network(spark: SparkSession, experiment: CnnExperiment, text: str, watch
             unfinished.check_rows(prepared)
         with drawing(prepared, staged.local / "figures", source_name(experiment)), watch.stage("training"):
             training = network_training(spark, storage, experiment, prepared, unfinished.folder)
-            listeners = [tracker.epoch] if tracker is not None else []
-            if experiment.tensorboard is not None:
-                listeners.append(TensorBoardLog(experiment.tensorboard, run.rstrip("/").rsplit("/", 1)[-1]).epoch)
+            listeners = [log.epoch for log in (tracker, board) if log is not None]
             recorded = f"{unfinished.folder}/profile" if experiment.profile else None
             training = replace(training, listeners=listeners, profile=recorded)
             trained = train(training, experiment.num_proc, experiment.max_restarts)
@@ -92,5 +93,5 @@ def run_network(spark: SparkSession, experiment: CnnExperiment, text: str, watch
             watch,
         )
     if tracker is not None:
-        tracker.finish(storage, storage.absolute(run), experiment.register, epochs=False)
+        tracker.finish(storage, storage.absolute(run), experiment.register)
     return finished

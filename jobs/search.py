@@ -1,16 +1,22 @@
 """A search as a job: its trials on the task slots of the cluster, its study in a folder, its report."""
 
+import fcntl
 import hashlib
 import shlex
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import optuna
 import yaml
+from optuna.exceptions import OptunaError
 from optuna.trial import FrozenTrial, TrialState
+from py4j.protocol import Py4JError
 from pyspark.sql import SparkSession
+from sqlalchemy.exc import SQLAlchemyError
 
 from evaluation.search import write_search_report
 from jobs.data import is_synthetic, make_store_folder, open_sources, read_images, source_name
@@ -19,6 +25,7 @@ from jobs.run_directory import default_run
 from jobs.track_runs import track_search
 from jobs.training import check_network, network_training, rows_an_epoch, training_rows
 from models.cluster import check_hosts, check_slots
+from models.errors import TrainingError, without_password
 from models.horovod_backend import cores_a_process
 from models.search import EPOCHS, FAILURE, Limits, finished, open_study, run_trials
 from models.store import Part, write_folds
@@ -43,13 +50,46 @@ def search(spark: SparkSession, experiment: SearchExperiment, text: str) -> optu
     target = storage.absolute(experiment.study).rstrip("/")
     if experiment.database is None and not target.startswith("file:"):
         raise InputError(f"--study {experiment.study}: SQLite needs a local folder; give --database")
+    if experiment.retrain and experiment.run and not experiment.overwrite and storage.exists(experiment.run):
+        raise InputError(f"{experiment.run}: there is a run already; give another --run, or --overwrite to replace it")
     check_network(experiment)
     parallel = 1 if experiment.trial_processes else min(experiment.parallel, experiment.trials)
     if experiment.trial_processes:
         check_slots(spark, experiment.trial_processes, "--trial-processes")
     else:
         check_slots(spark, parallel, "--parallel")
-    study = _open(storage, target, experiment, text)
+    with _alone(target, experiment.study):
+        return _search(spark, storage, target, experiment, text, parallel)
+
+
+@contextmanager
+def _alone(target: str, shown: str) -> Iterator[None]:
+    """Nobody else runs the study meanwhile, as far as this machine can tell: it would take our trials for lost ones.
+
+    Raises:
+        InputError: another job runs it, or its folder cannot be written.
+    """
+    if not target.startswith("file:"):
+        yield
+        return
+    folder = local_path(target)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    except OSError as error:
+        raise InputError(f"--study {shown}: cannot be written: {error.strerror}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise InputError(f"--study {shown}: another job runs it") from error
+        yield
+
+
+def _search(
+    spark: SparkSession, storage: Storage, target: str, experiment: SearchExperiment, text: str, parallel: int
+) -> optuna.Study:
+    study = _open(target, experiment, text)
     key = hashlib.sha256(target.encode()).hexdigest()[:8]
     folder = f"{storage.absolute(experiment.store)}/{target.rsplit('/', 1)[-1]}-{key}"
     storage.delete(folder)  # a killed job has left it
@@ -69,19 +109,25 @@ def search(spark: SparkSession, experiment: SearchExperiment, text: str) -> optu
 
 def best_experiment(study: optuna.Study, experiment: SearchExperiment, text: str) -> tuple[CnnExperiment, str]:
     """The training with the best values, and all of it as YAML."""
-    values: dict[str, Any] = {"run": experiment.run or default_run("best"), "overwrite": experiment.overwrite}
-    return with_values(text, study.best_params | values)
+    values: dict[str, Any] = {
+        "run": experiment.run or default_run("best"),
+        "overwrite": experiment.overwrite,
+        # the same command goes on with it, as it does with the study
+        "resume": experiment.run is not None and not experiment.overwrite,
+        "tracking": experiment.tracking,
+    }
+    best, resolved = with_values(text, study.best_params | values)
+    print(f"training with the values of trial {study.best_trial.number}", flush=True)
+    return best, resolved
 
 
-def _open(storage: Storage, target: str, experiment: SearchExperiment, text: str) -> optuna.Study:
-    try:
-        storage.make_folder(target)
-    except Exception as error:
-        raise InputError(f"--study {experiment.study}: cannot be written: {error}") from error
+def _open(target: str, experiment: SearchExperiment, text: str) -> optuna.Study:
     url = experiment.database or f"sqlite:///{local_path(target)}/study.db"
     common = {name: value for name, value in yaml.safe_load(text).items() if name not in OF_THE_CALL}
     common |= {"folds": experiment.search.folds}
-    return open_study(url, target.rsplit("/", 1)[-1], experiment.search, common, experiment.seed)
+    # in a database that others use too, a study's name is all of its path
+    name = target if experiment.database else target.rsplit("/", 1)[-1]
+    return open_study(url, name, experiment.search, common, experiment.seed)
 
 
 def _check_rows(study: optuna.Study, prepared: PreparedImages) -> None:
@@ -111,8 +157,11 @@ def _run(
             if experiment.trial_processes is not None:
                 tried = replace(tried, num_proc=experiment.trial_processes)
                 own = f"{folder}/trial-{trial.number}"
-                training = network_training(spark, storage, tried, prepared, own)
-                return train_trial(replace(training, trial=address), tried.num_proc, tried.max_restarts)
+                try:
+                    training = network_training(spark, storage, tried, prepared, own)
+                    return train_trial(replace(training, trial=address), tried.num_proc, tried.max_restarts)
+                finally:
+                    storage.delete(own)
             return TrialTask(
                 address, tried.network, tried.training, prepared.shape, len(prepared.classes), prepared.normalisation,
                 parts, experiment.seed, cores_a_process(spark, parallel),
@@ -128,7 +177,14 @@ def _run(
                 _say(trial)
                 track(trial)
 
-            run_trials(study, experiment.search, limits, parallel, run, spark.sparkContext.cancelAllJobs, told)
+            def cancel() -> None:
+                with suppress(Py4JError):  # after Ctrl-C its JVM has gone first
+                    spark.sparkContext.cancelAllJobs()
+
+            try:
+                run_trials(study, experiment.search, limits, parallel, run, cancel, told)
+            except (OptunaError, SQLAlchemyError) as error:
+                raise TrainingError(f"the study's database: {without_password(str(error).splitlines()[0])}") from error
 
 
 def _parts(storage: Storage, experiment: SearchExperiment, prepared: PreparedImages, folder: str) -> list[Part]:
@@ -136,7 +192,7 @@ def _parts(storage: Storage, experiment: SearchExperiment, prepared: PreparedIma
     if experiment.search.folds is not None:
         images = prepared.pipeline.transform(prepared.images)
         dealt = with_folds(images, experiment.search.folds, experiment.seed)
-        return write_folds(dealt, storage, folder, experiment.search.folds)
+        return write_folds(dealt, storage, folder, experiment.search.folds, prepared.picture_bytes)
     rows = {TRAIN: rows_an_epoch(experiment, prepared), VALIDATION: prepared.rows(VALIDATION)}
     return [Part(dict(training_rows(storage, experiment, prepared, folder)), rows)]
 
@@ -157,8 +213,9 @@ def _say(trial: FrozenTrial) -> None:
 
 def _report(storage: Storage, target: str, experiment: SearchExperiment, text: str, study: optuna.Study) -> None:
     data = f" --data {shlex.quote(experiment.data)}" if experiment.data else ""
-    config = f"--config {experiment.study}/trials/{{trial}}.yaml"
-    command = f"spark-submit jobs/train_cnn.py {config}{data} --run runs/trial-{{trial}}"
+    config = f"--config {experiment.study}/trials/{{trial}}.yaml{data}"
+    processes = f"--num-proc {experiment.trial_processes or 1}"
+    command = f"spark-submit jobs/train_cnn.py {config} {processes} --run runs/trial-{{trial}}"
     trials = finished(study)
     with tempfile.TemporaryDirectory() as local:
         made = Path(local)

@@ -4,6 +4,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from preprocessing.errors import InputError
+
 METRICS = ("loss", "accuracy", "precision", "recall")
 
 
@@ -13,12 +15,20 @@ class TensorBoardLog:
     Args:
         folder: anything that TensorFlow writes to.
         run: its name.
+
+    Raises:
+        InputError: the folder cannot be written.
     """
 
     def __init__(self, folder: str, run: str) -> None:
-        self.train, self.validation = (
-            tf.summary.create_file_writer(f"{folder.rstrip('/')}/{run}/{split}") for split in ("train", "validation")
-        )
+        try:
+            self.train, self.validation = (
+                tf.summary.create_file_writer(f"{folder.rstrip('/')}/{run}/{split}")
+                for split in ("train", "validation")
+            )
+            self.train.flush()
+        except tf.errors.OpError as error:
+            raise InputError(f"--tensorboard {folder}: cannot be written: {error.message}") from error
 
     def epoch(self, row: dict[str, Any]) -> None:
         """Write the figures of an epoch that has just ended."""

@@ -20,6 +20,7 @@ def main() -> None:
     from evaluation.runs import RunError
     from jobs.run_directory import open_runs
     from jobs.tracking import Tracker
+    from models.errors import without_password
     from preprocessing.storage import Storage
 
     storage = Storage(spark)
@@ -28,10 +29,10 @@ def main() -> None:
     if not uri:
         raise RunError("--tracking: no MLflow server is given, nor in MLFLOW_TRACKING_URI")
     tracker = Tracker(uri, run.name, storage.read_text(f"{storage.absolute(run.path)}/experiment.yaml"))
-    tracker.finish(storage, storage.absolute(run.path), arguments.register, epochs=True)
+    tracker.finish(storage, storage.absolute(run.path), arguments.register)
     if tracker.lost:
         raise RunError(f"{run.path} was not sent")
-    print(f"{run.path} is run {tracker.run_id} of {uri}", flush=True)
+    print(f"{run.path} is run {tracker.run_id} of {without_password(uri)}", flush=True)
 
 
 if __name__ == "__main__":

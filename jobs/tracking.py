@@ -10,7 +10,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,12 @@ import mlflow
 import pandas as pd
 import yaml
 from mlflow.entities import Metric, Param, RunTag
-from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from pyspark.ml import PipelineModel
 from pyspark.ml.classification import RandomForestClassificationModel
 
 from evaluation.runs import METRICS_FILE, RUN_FILE, Run, read_run
+from models.errors import without_password
 from preprocessing.storage import Storage
 
 EXPERIMENT = "handshape"
@@ -36,6 +36,9 @@ _REQUIREMENTS = ("tensorflow-cpu", "keras", "numpy", "pandas")
 _ARTIFACTS = ("figures", "report.html", RUN_FILE, METRICS_FILE, "experiment.yaml", "classes.json", "history.csv")
 
 
+SEND_LATER = "once it does, jobs/track.py sends the run directory"
+
+
 class Tracker:
     """One run of MLflow's. After a call that has failed there are no others: the run directory can be sent later.
 
@@ -44,9 +47,12 @@ class Tracker:
         name: of the run.
         experiment: all of it, as YAML.
         parent: the run that this one is part of.
+        advice: what can be done when the server does not take it.
     """
 
-    def __init__(self, uri: str, name: str, experiment: str, parent: str | None = None) -> None:
+    def __init__(
+        self, uri: str, name: str, experiment: str, parent: str | None = None, advice: str = SEND_LATER
+    ) -> None:
         for setting, value in PATIENCE.items():
             os.environ.setdefault(setting, value)
         # it tells where the run can be seen, and that pickles may be unsafe
@@ -55,27 +61,29 @@ class Tracker:
             logging.getLogger(library).setLevel(logging.ERROR)
         self.uri = uri
         self.run_id: str | None = None
+        self.epochs: set[int] = set()
+        self.advice = advice
         self.lost = False
         self._try(lambda: self._begin(name, experiment, parent))
 
     def epoch(self, row: dict[str, Any]) -> None:
         """Hand on the figures of an epoch that has just ended."""
+        self.epochs.add(row["epoch"])
         self._try(lambda: self._log(_figures(row, row["epoch"], int(time.time() * 1000))))
 
     def end(self, status: str) -> None:
         """``FINISHED``, ``FAILED`` or ``KILLED``, as MLflow has it."""
         self._try(lambda: self.client.set_terminated(str(self.run_id), status))
 
-    def finish(self, storage: Storage, path: str, register: str | None, epochs: bool) -> None:
-        """Hand on a finished run directory.
+    def finish(self, storage: Storage, path: str, register: str | None) -> None:
+        """Hand on a finished run directory, and those of its epochs that have not been handed on.
 
         Args:
             storage: the session's file systems.
             path: the run directory.
             register: a name under which the model is registered; none: it is not.
-            epochs: whether its epochs have not been handed on yet.
         """
-        self._try(lambda: self._send(storage, path, register, epochs))
+        self._try(lambda: self._send(storage, path, register))
         self.end("FINISHED")
 
     def _try(self, call: Callable[[], None]) -> None:
@@ -83,14 +91,15 @@ class Tracker:
             return
         try:
             call()
-        except (MlflowException, OSError) as error:
+        except Exception as error:  # of whatever library stores its artifacts: the training is worth more
             self.lost = True
-            first = str(error).splitlines()[0][:200]
+            first = without_password(next(iter(str(error).splitlines()), type(error).__name__)[:200])
             print(
-                f"warning: MLflow at {self.uri} does not take this run: {first}; once it does,"
-                " jobs/track.py sends the run directory",
+                f"warning: MLflow at {without_password(self.uri)} does not take this: {first}; {self.advice}",
                 flush=True,
             )
+            with suppress(Exception):
+                self.client.set_terminated(str(self.run_id), "FAILED")
 
     def _begin(self, name: str, experiment: str, parent: str | None) -> None:
         self.client = MlflowClient(self.uri)
@@ -107,7 +116,7 @@ class Tracker:
         for start in range(0, len(metrics), _METRICS):
             self.client.log_batch(str(self.run_id), metrics=metrics[start : start + _METRICS])
 
-    def _send(self, storage: Storage, path: str, register: str | None, epochs: bool) -> None:
+    def _send(self, storage: Storage, path: str, register: str | None) -> None:
         with tempfile.TemporaryDirectory() as local:
             folder = Path(local)
             for name in (*_ARTIFACTS, "model.keras"):
@@ -115,8 +124,9 @@ class Tracker:
                     storage.download(f"{path}/{name}", folder / name)
             run = read_run(folder, path)
             now = int(time.time() * 1000)
-            if epochs and (folder / "history.csv").exists():
-                for row in pd.read_csv(folder / "history.csv").to_dict("records"):
+            if (folder / "history.csv").exists():
+                rows = pd.read_csv(folder / "history.csv").to_dict("records")
+                for row in (row for row in rows if row["epoch"] not in self.epochs):
                     self._log(_figures({str(key): value for key, value in row.items()}, int(row["epoch"]), now))
             self._log([Metric(key, value, now, 0) for key, value in _numbers(run.metrics).items()])
             tags = _flat({"versions": run.about["versions"], "data": run.metrics["test"]["fingerprint"]})

@@ -71,7 +71,7 @@ def main() -> None:
             watch,
         )
     if tracker is not None:
-        tracker.finish(storage, storage.absolute(run), experiment.register, epochs=False)
+        tracker.finish(storage, storage.absolute(run), experiment.register)
     say_outcome(finished)
 
 

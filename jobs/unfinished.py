@@ -21,7 +21,7 @@ from preprocessing.storage import Storage
 # Of a call, not of what is trained: another number of processes may go on.
 OF_THE_CALL = (
     "num_proc", "max_restarts", "overwrite", "resume", "store", "run", "data", "tracking", "register",
-    "tensorboard", "profile",
+    "tensorboard", "profile", "training.watches",
 )  # fmt: skip
 
 
@@ -114,7 +114,7 @@ def _differences(began: dict[str, object], now: dict[str, object], place: str = 
     fields = []
     for name in sorted(set(began) | set(now)):
         first, second = began.get(name), now.get(name)
-        if name in OF_THE_CALL and not place:
+        if f"{place}{name}" in OF_THE_CALL:
             continue
         if isinstance(first, dict) and isinstance(second, dict):
             fields += _differences(first, second, f"{place}{name}.")

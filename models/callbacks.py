@@ -161,6 +161,7 @@ class EpochEnd(Callback):
         samples: training pictures by class for the watches, see :func:`models.probe.sample_arrays`; none: they are off.
         trial: of a search, which is told of each epoch and may end the training.
         profile: records some steps; what it finds joins the history of their epoch.
+        rate: the option that sets the learning rate, for a message to name.
     """
 
     def __init__(
@@ -175,6 +176,7 @@ class EpochEnd(Callback):
         samples: dict[str, list[np.ndarray]] | None = None,
         trial: TrialAddress | None = None,
         profile: Profile | None = None,
+        rate: str = "--training.learning-rate",
     ) -> None:
         super().__init__()
         self.settings = settings
@@ -187,6 +189,7 @@ class EpochEnd(Callback):
         self.samples = samples
         self.trial = trial
         self.profile = profile
+        self.rate = rate
         self.after = 0.0
 
     def on_train_begin(self, logs: Logs = None) -> None:
@@ -217,8 +220,9 @@ class EpochEnd(Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         number = len(self.history) + 1
-        if not math.isfinite(logs["loss"]):
-            raise FloatingPointError(f"the loss of epoch {number} is {logs['loss']}: lower --training.learning-rate")
+        for name in ("loss", "val_loss"):
+            if not math.isfinite(logs[name]):
+                raise FloatingPointError(f"the {name} of epoch {number} is {logs[name]}: lower {self.rate}")
         now = time.perf_counter()
         logs["learning_rate"] = float(backend.get_value(self.model.optimizer.lr))
         logs["seconds"] = now - self.begin
@@ -240,7 +244,7 @@ class EpochEnd(Callback):
         if self.probe is not None and self.samples is not None:
             if number & (number - 1) == 0:  # later epochs change less: 1, 2, 4, 8, …
                 self.history[-1]["probe"] = self.probe.look()
-            row["findings"] = self.history[-1]["findings"] = findings(self.history, list(self.samples))
+            row["findings"] = self.history[-1]["findings"] = findings(self.history, list(self.samples), self.rate)
         optimizer = [variable.numpy() for variable in self.model.optimizer.variables()]
         self.checkpoints.write(
             Checkpoint(number, time.time(), self.history, self.losses, self.model.get_weights(), optimizer)

@@ -141,6 +141,11 @@ class NetworkTraining:
     profile: str | None = None
     listeners: Sequence[Listener] = ()
 
+    @property
+    def rate(self) -> str:
+        """The option that sets the learning rate."""
+        return "--training.learning-rate" if self.first_layer is None else "--training.fine-tuning.learning-rate"
+
     def run(self, num_proc: int, max_restarts: int) -> TrainedNetwork:
         """Train until all epochs have finished.
 
@@ -218,7 +223,7 @@ class NetworkTraining:
             callbacks.append(
                 EpochEnd(
                     self.settings, self.rows, checkpoints, history, losses, since, driver, self.samples, self.trial,
-                    profile,
+                    profile, self.rate,
                 )
             )  # fmt: skip
             estimator = KerasEstimator(
@@ -269,7 +274,10 @@ class NetworkTraining:
         _say(self.settings.epochs, message)
         if "epoch" in message:
             for listener in self.listeners:
-                listener(message)
+                try:
+                    listener(message)
+                except Exception as error:  # the next epoch is to be heard of all the same
+                    print(f"warning: an epoch was not handed on: {type(error).__name__}: {error}", flush=True)
 
     def _callbacks(
         self, cores: int, checkpoints: Checkpoints, done: int, history: list[dict[str, Any]]

@@ -52,19 +52,27 @@ class Profile(Callback):
             pass
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        if self.local is None or self.shares is not None or not self._is_last(batch):
+        if self.local is None or self.taken or self.shares is not None or not self._is_last(batch):
             return
         seconds = time.time() - self.begin
         hvd.stop_timeline()
         tf.profiler.experimental.stop()
+        try:
+            self._keep(batch + 1 - self.first, seconds)
+        except Exception as error:  # a training is worth more than its profile
+            print(f"the profile cannot be kept: {type(error).__name__}: {error}", flush=True)
+            self.taken = True
+        shutil.rmtree(self.local, ignore_errors=True)
+
+    def _keep(self, steps: int, seconds: float) -> None:
+        assert self.local is not None
         (recorded,) = self.local.rglob("*.xplane.pb")
         found = shares(recorded.read_bytes(), (self.local / TIMELINE).read_text(), self.begin, seconds)
-        self.shares = {"steps": batch + 1 - self.first, "seconds": seconds, "shares": found}
+        self.shares = {"steps": steps, "seconds": seconds, "shares": found}
         system, folder = fsspec.core.url_to_fs(self.folder)
         system.makedirs(folder, exist_ok=True)
         for file in (file for file in self.local.rglob("*") if file.is_file()):
             system.put_file(str(file), f"{folder}/{file.name}")
-        shutil.rmtree(self.local, ignore_errors=True)
 
     def take(self) -> dict[str, Any] | None:
         """What was recorded, when it is first asked for: ``steps``, ``seconds``, and ``shares``, see :func:`shares`."""
@@ -125,6 +133,8 @@ def _operations(recorded: bytes) -> tuple[Spans, Spans]:
 
 def _reductions(timeline: str, begin: float) -> Spans:
     """When gradients were announced and summed, in seconds since ``begin``."""
+    if not timeline.strip():
+        return []  # a process by itself has nobody to sum gradients with
     events = json.loads(timeline if timeline.rstrip().endswith("]") else f"{timeline.rstrip().rstrip(',')}]")
     since = next(event["args"]["start_time_since_epoch_in_micros"] for event in events if event["ph"] == "M")
     open_since: dict[int, list[float]] = {}

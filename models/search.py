@@ -1,5 +1,6 @@
 """A search for hyperparameters: Optuna's study, and the trials that are left to do of it."""
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -9,10 +10,11 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import OptunaError
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from models.errors import TrainingError
+from models.errors import TrainingError, without_password
 from models.settings import Parameter, Search
 from models.trials import TrialResult
 
@@ -51,19 +53,22 @@ def open_study(url: str, name: str, search: Search, experiment: dict[str, Any], 
             pruner=optuna.pruners.MedianPruner(STARTUP_TRIALS, WARMUP_EPOCHS),
             load_if_exists=True,
         )
-        began = study.user_attrs or about
+        began = study.user_attrs
         for part, found in about.items():
-            if began[part] != found:
+            if began.get(part, found) != found:
                 raise TrainingError(
-                    f"{url}: the study {name} began with another {part}: {_difference(began[part], found)};"
-                    " give the same, or another --study"
+                    f"{without_password(url)}: the study {name} began with another {part}:"
+                    f" {_difference(began.get(part), found)}; give the same, or another --study"
                 )
             study.set_user_attr(part, found)
         for trial in study.get_trials(states=(TrialState.RUNNING,)):
             study.tell(trial.number, state=TrialState.FAIL)
             study.enqueue_trial(trial.params, user_attrs={AGAIN: trial.number})
-    except (SQLAlchemyError, ValueError, ImportError) as error:
-        raise TrainingError(f"{url}: the study cannot be opened: {str(error).splitlines()[0]}") from error
+    except (SQLAlchemyError, OptunaError, ValueError, RuntimeError, ImportError) as error:
+        if isinstance(error, TrainingError):
+            raise
+        said = without_password(str(error).splitlines()[0])
+        raise TrainingError(f"{without_password(url)}: the study cannot be opened: {said}") from error
     # the first draws after a new start are not those of the last one
     study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials), constant_liar=True)
     return study
@@ -146,7 +151,7 @@ def run_trials(
     Raises:
         TrainingError: all trials have failed, with their reasons.
     """
-    space, lock, began = distributions(search), threading.Lock(), time.monotonic()
+    space, lock, saying, began = distributions(search), threading.Lock(), threading.Lock(), time.monotonic()
     running: set[int] = set()
     stop = threading.Event()
 
@@ -166,6 +171,7 @@ def run_trials(
             with lock:
                 _tell(study, trial, result, time.monotonic() - begin)
                 running.discard(trial.number)
+            with saying:
                 said(study.trials[trial.number])
 
     # this thread is one of them: where it is the only one, trials have the signals that Horovod needs
@@ -188,8 +194,11 @@ def run_trials(
 def _tell(study: optuna.Study, trial: optuna.Trial, result: TrialResult, seconds: float) -> None:
     trial.set_user_attr(EPOCHS, result.epochs)
     trial.set_user_attr(SECONDS, seconds)
-    if result.failure is not None:
-        trial.set_user_attr(FAILURE, result.failure)
+    failure = result.failure
+    if failure is None and not math.isfinite(result.value or 0):
+        failure = f"diverged: the metric is {result.value}"
+    if failure is not None:
+        trial.set_user_attr(FAILURE, failure)
         study.tell(trial, state=TrialState.FAIL)
     elif result.pruned:
         study.tell(trial, state=TrialState.PRUNED)

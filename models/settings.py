@@ -217,6 +217,8 @@ class Search:
         for name in self.space:
             if not name.startswith(("network.", "training.")):
                 raise ValueError(f"search.space.{name}: fields of network and training are searched")
+            if name in ("training.balance", "training.calibration", "training.watches"):
+                raise ValueError(f"search.space.{name}: no trial is trained otherwise for it")
         if self.folds == 1:
             raise ValueError("search.folds is 1: two or more validate in turn")
         if self.metric == "val_loss" and "training.label_smoothing" in self.space:

@@ -92,7 +92,7 @@ class Part:
     rows: dict[str, int]
 
 
-def write_folds(dealt: DataFrame, storage: Storage, folder: str, folds: int) -> list[Part]:
+def write_folds(dealt: DataFrame, storage: Storage, folder: str, folds: int, picture_bytes: int) -> list[Part]:
     """Write each fold's rows once, and give the trainings in which each of them validates.
 
     Args:
@@ -100,13 +100,15 @@ def write_folds(dealt: DataFrame, storage: Storage, folder: str, folds: int) -> 
         storage: the session's file systems.
         folder: where the rows lie, absolute; every executor has to see it.
         folds: how many.
+        picture_bytes: of a picture's pixels.
     """
     rows = dealt.select("fold", PIXELS, F.col(LABEL).cast("int").alias(LABEL)).persist()
     counts = {row["fold"]: row["count"] for row in rows.groupBy("fold").count().collect()}
     files: list[list[str]] = []
     for fold in range(folds):
         path = f"{folder}/fold-{fold}"
-        write_pieces(rows.where(F.col("fold") == fold).drop("fold"), path, PIECES_A_PROCESS)
+        pieces = max(PIECES_A_PROCESS, math.ceil(counts[fold] * picture_bytes / PIECE_BYTES))
+        write_pieces(rows.where(F.col("fold") == fold).drop("fold"), path, pieces)
         files.append([f"{path}/{name}" for name in storage.children(path) if name.startswith("part-")])
     rows.unpersist()
     return [

@@ -60,8 +60,8 @@ class TrialTask:
             text = str(error.java_exception)
             if "cancelled" in text or "shut down" in text:
                 raise
-            causes = [line for line in text.splitlines() if "Caused by: " in line or "Lost task" in line]
-            return TrialResult(None, 0, failure=f"its process was lost: {(causes or text.splitlines())[-1].strip()}")
+            said = next((line for line in text.splitlines() if "Lost task" in line), text.splitlines()[0])
+            return TrialResult(None, 0, failure=f"its process was lost: {said.rpartition('Lost task')[2].strip()}")
 
 
 @dataclass(frozen=True)
@@ -113,29 +113,30 @@ class TrialEnd(Callback):
 def _train(task: TrialTask) -> TrialResult:
     """In a Python worker of Spark's, which has had trials before and will have others."""
     epochs, values, pruned = 0, [], False
+    history: list[dict[str, Any]] = []
     single = len(task.parts) == 1
     try:
         with suppress(RuntimeError):  # set by the worker's first trial
             tf.config.threading.set_intra_op_parallelism_threads(task.cores)
             tf.config.threading.set_inter_op_parallelism_threads(task.cores)
         for number, part in enumerate(task.parts, 1):
-            history: list[dict[str, Any]] = []
+            history = []
             keras.backend.clear_session()
             gc.collect()  # what another training has left
             keras.utils.set_random_seed(task.seed)
             with redirect_stdout(io.StringIO()):  # Petastorm says when it has read a file
                 _fit(task, part, TrialEnd(task.training, task.trial if single else None, history), history)
-            epochs += len(history)
             values.append(history[best_epoch(history) - 1][task.trial.metric])
+            epochs, last, history = epochs + len(history), history[-1], []
             mean = sum(values) / len(values)
-            pruned = history[-1]["pruned"] if single else task.trial.report({"epoch": number, task.trial.metric: mean})
+            pruned = last["pruned"] if single else task.trial.report({"epoch": number, task.trial.metric: mean})
             if pruned:
                 break
     except FloatingPointError as error:
-        return TrialResult(None, epochs, failure=str(error))
+        return TrialResult(None, epochs + len(history), failure=str(error))
     except Exception as error:  # the study goes on, and names it
         first = next(iter(str(error).splitlines()), "")
-        return TrialResult(None, epochs, failure=f"{type(error).__name__}: {first}")
+        return TrialResult(None, epochs + len(history), failure=f"{type(error).__name__}: {first}")
     return TrialResult(mean, epochs, pruned)
 
 
@@ -152,6 +153,9 @@ def _fit(task: TrialTask, part: Part, end: TrialEnd, history: list[dict[str, Any
         train_dir=part.paths[TRAIN], val_dir=part.paths[VALIDATION], train_batch_size=batch, val_batch_size=batch,
     )  # fmt: skip
     callbacks: list[Callback] = [StepsPerExecution()]
+    # the worker's next trial may be of another kind
+    one_dnn = {"auto_mixed_precision_onednn_bfloat16": settings.precision == "bfloat16"}
+    tf.config.optimizer.set_experimental_options(one_dnn)
     if settings.schedule == "cosine":
         callbacks.append(CosineSchedule(settings.epochs))
     elif settings.schedule == "plateau":

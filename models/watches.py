@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 # A figure that is a multiple of guessing's, or a share of it, is no chance. The default experiments keep a distance of
@@ -18,7 +19,7 @@ History = list[dict[str, Any]]
 Finding = dict[str, Any]
 
 
-def findings(history: History, classes: list[str]) -> list[Finding]:
+def findings(history: History, classes: list[str], rate: str = "--training.learning-rate") -> list[Finding]:
     """What the last epoch shows that none before it has shown.
 
     Args:
@@ -26,57 +27,64 @@ def findings(history: History, classes: list[str]) -> list[Finding]:
             training loss on the way), ``probe`` where the network was looked into, see
             :meth:`models.probe.Probe.look`, and ``findings``, what this function found in those before the last.
         classes: in the order of the network's answers.
+        rate: the option that sets the learning rate.
 
     Returns:
         ``watch``, which one it is, ``epoch``, and ``sentence``.
     """
     known = {finding["watch"] for row in history for finding in row.get("findings", [])}
-    found = []
+    found, seen = [], _Seen(history, classes, rate)
     for name, watch in _WATCHES.items():
         # a rate that is too large, or dead units, explain the rest
         if name not in known and not (name in _EXPLAINED and known & _EXPLAINING):
-            sentence = watch(history, classes)
+            sentence = watch(seen)
             if sentence:
                 known.add(name)
                 found.append({"watch": name, "epoch": history[-1]["epoch"], "sentence": sentence})
     return found
 
 
-def _rate_too_large(history: History, classes: list[str]) -> str | None:
-    curve, guessing = history[-1]["curve"], math.log(len(classes))
+@dataclass(frozen=True)
+class _Seen:
+    """What a watch looks at: the arguments of :func:`findings`."""
+
+    history: History
+    classes: list[str]
+    rate: str
+
+
+def _rate_too_large(seen: _Seen) -> str | None:
+    curve, guessing = seen.history[-1]["curve"], math.log(len(seen.classes))
     highest = max(curve[len(curve) // 2 :])
     if highest <= _ABOVE_GUESSING * guessing:
         return None
     return (
         f"the loss is as high as {highest:.3g}, and guessing has {guessing:.2f}: the steps are too long,"
-        " lower --training.learning-rate"
+        f" lower {seen.rate}"
     )
 
 
-def _dead_units(history: History, classes: list[str]) -> str | None:  # noqa: ARG001
-    dead = {layer: share for layer, share in _probed(history).get("dead", {}).items() if share >= _DEAD}
+def _dead_units(seen: _Seen) -> str | None:
+    dead = {layer: share for layer, share in _probed(seen.history).get("dead", {}).items() if share >= _DEAD}
     if not dead:
         return None
     layers = ", ".join(f"{share:.0%} of {layer}" for layer, share in dead.items())
     return (
-        f"ReLU units that are 0 for every picture learn no more: {layers}; lower --training.learning-rate,"
+        f"ReLU units that are 0 for every picture learn no more: {layers}; lower {seen.rate},"
         " or take a --network.name with normalised layers, such as handshape"
     )
 
 
-def _exploding_gradients(history: History, classes: list[str]) -> str | None:  # noqa: ARG001
-    gradients = _probed(history).get("gradients", {})
+def _exploding_gradients(seen: _Seen) -> str | None:
+    gradients = _probed(seen.history).get("gradients", {})
     layer = max(gradients, key=gradients.__getitem__, default=None)
     if layer is None or gradients[layer] <= _EXPLODING:
         return None
-    return (
-        f"the gradient of {layer} has grown to {gradients[layer]:.3g} a weight, it explodes:"
-        " lower --training.learning-rate"
-    )
+    return f"the gradient of {layer} has grown to {gradients[layer]:.3g} a weight, it explodes: lower {seen.rate}"
 
 
-def _vanishing_gradients(history: History, classes: list[str]) -> str | None:  # noqa: ARG001
-    gradients = _probed(history).get("gradients", {})
+def _vanishing_gradients(seen: _Seen) -> str | None:
+    gradients = _probed(seen.history).get("gradients", {})
     first, last = next(iter(gradients), ""), next(reversed(gradients), "")
     if not gradients or gradients[first] >= _VANISHING * gradients[last]:
         return None
@@ -87,31 +95,31 @@ def _vanishing_gradients(history: History, classes: list[str]) -> str | None:  #
     )
 
 
-def _rate_too_small(history: History, classes: list[str]) -> str | None:  # noqa: ARG001
-    row, moved = history[-1], _probed(history).get("moved", math.inf)
-    if len(history) < _EPOCHS or row["accuracy"] >= 0.5 or moved >= _UNMOVED:
+def _rate_too_small(seen: _Seen) -> str | None:
+    row, moved = seen.history[-1], _probed(seen.history).get("moved", math.inf)
+    if len(seen.history) < _EPOCHS or row["accuracy"] >= 0.5 or moved >= _UNMOVED:
         return None
     return (
-        f"after {len(history)} epochs the loss is {row['loss']:.3f}, from {history[0]['loss']:.3f}, and the weights"
-        f" have moved by {moved:.2%} of their length: the steps are too short, raise --training.learning-rate"
+        f"after {row['epoch']} epochs the loss is {row['loss']:.3f}, from {seen.history[0]['loss']:.3f}, and the"
+        f" weights have moved by {moved:.2%} of their length: the steps are too short, raise {seen.rate}"
     )
 
 
-def _labels_shuffled(history: History, classes: list[str]) -> str | None:
-    row, guessing = history[-1], 1 / len(classes)
-    if len(history) < _EPOCHS or max(row["accuracy"], row["val_accuracy"]) >= 2 * guessing:
+def _labels_shuffled(seen: _Seen) -> str | None:
+    row, guessing = seen.history[-1], 1 / len(seen.classes)
+    if len(seen.history) < _EPOCHS or max(row["accuracy"], row["val_accuracy"]) >= 2 * guessing:
         return None
     return (
-        f"after {len(history)} epochs the accuracy is {row['accuracy']:.3f}, that of guessing among {len(classes)}"
-        " classes: do the labels belong to the pictures of --data? Else try another --training.learning-rate"
+        f"after {row['epoch']} epochs the accuracy is {row['accuracy']:.3f}, that of guessing among {len(seen.classes)}"
+        f" classes: do the labels belong to the pictures of --data? Else try another {seen.rate}"
     )
 
 
-def _never_predicted(history: History, classes: list[str]) -> str | None:
-    looks = [row["probe"]["unanswered"] for row in history if "probe" in row][-2:]
-    if len(looks) < 2 or history[-1]["accuracy"] < 1 - 3 / len(classes):
+def _never_predicted(seen: _Seen) -> str | None:
+    looks = [row["probe"]["unanswered"] for row in seen.history if "probe" in row][-2:]
+    if len(looks) < 2 or seen.history[-1]["accuracy"] < 1 - 3 / len(seen.classes):
         return None
-    never = [classes[place] for place in looks[1] if place in looks[0]]
+    never = [seen.classes[place] for place in looks[1] if place in looks[0]]
     if not never:
         return None
     return (
@@ -121,8 +129,8 @@ def _never_predicted(history: History, classes: list[str]) -> str | None:
     )
 
 
-def _parted(history: History, classes: list[str]) -> str | None:  # noqa: ARG001
-    best, row = min(history, key=lambda row: row["val_loss"]), history[-1]
+def _parted(seen: _Seen) -> str | None:
+    best, row = min(seen.history, key=lambda row: row["val_loss"]), seen.history[-1]
     apart = row["accuracy"] - row["val_accuracy"] > _ACCURACY_GAP
     rising = row["val_loss"] > _LOSS_RISE * best["val_loss"] and row["loss"] < best["loss"]
     if not (apart and rising and row["epoch"] - best["epoch"] >= _EPOCHS_SINCE_BEST):
@@ -139,7 +147,7 @@ def _probed(history: History) -> dict[str, Any]:
     return next((row["probe"] for row in reversed(history) if "probe" in row), {})
 
 
-_WATCHES: dict[str, Callable[[History, list[str]], str | None]] = {
+_WATCHES: dict[str, Callable[[_Seen], str | None]] = {
     "learning rate too large": _rate_too_large,
     "exploding gradients": _exploding_gradients,
     "dead ReLUs": _dead_units,

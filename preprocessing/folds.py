@@ -52,9 +52,10 @@ def leave_out(images: DataFrame, by: By, name: str, split: Split, seed: int) -> 
 
 
 def with_folds(images: DataFrame, folds: int, seed: int) -> DataFrame:
-    """Divide the pictures that are no test pictures into folds: of each class as many in every one, and no group torn.
+    """Divide the pictures that are no test pictures into folds, group by group: as many groups of a class in each.
 
-    The groups of a class are dealt out in the order of a hash; a group of several classes counts as the first one's.
+    The groups of a class are dealt out in the order of a hash, each class from another fold on. Where a group has
+    pictures of several classes (a signer's), all groups are dealt out together.
 
     Args:
         images: an image table.
@@ -68,11 +69,14 @@ def with_folds(images: DataFrame, folds: int, seed: int) -> DataFrame:
         InputError: a class has fewer groups than there are folds.
     """
     known = images.where(F.col("split") != TEST)
-    groups = known.groupBy("group").agg(F.min("label").alias("stratum"))
+    groups = known.groupBy("group").agg(F.min("label").alias("label"), F.max("label").alias("other"))
+    mixed = groups.where(F.col("label") != F.col("other")).head() is not None
+    groups = groups.withColumn("stratum", F.lit("all classes") if mixed else F.col("label"))
     few = groups.groupBy("stratum").count().where(F.col("count") < folds).orderBy("stratum").limit(5).collect()
     if few:
         named = ", ".join(f"{row['stratum']} {row['count']}" for row in few)
-        raise InputError(f"search.folds {folds}: classes have fewer groups than that: {named}")
+        raise InputError(f"search.folds {folds}: there are fewer groups than that: {named}")
     order = Window.partitionBy("stratum").orderBy(F.xxhash64(F.lit(seed), "group"), "group")
-    dealt = groups.select("group", ((F.row_number().over(order) - 1) % folds).alias("fold"))
+    place = F.row_number().over(order) + F.pmod(F.xxhash64("stratum"), F.lit(folds))
+    dealt = groups.select("group", (place % folds).cast("int").alias("fold"))
     return known.join(dealt, "group")

@@ -155,6 +155,7 @@ RATE = "training.learning_rate"
         (f"{{{RATE}: {{choices: [0.1]}}}}", "two or more different ones"),
         (f"{{{RATE}: {{choices: [0.1, 0.2], low: 0.1}}}}", "and not both"),
         ("{preprocessing.size: {choices: [32, 64]}}", "fields of network and training"),
+        ("{training.balance: {choices: [true, false]}}", "no trial is trained otherwise"),
         ("{training.label_smoothing: {low: 0.0, high: 0.1}}", "set search.metric to val_accuracy"),
     ],
 )
@@ -170,13 +171,22 @@ def test_a_metric_that_nobody_reports_is_refused_with_those_there_are(capsys: py
     assert "'val_loss', 'val_accuracy'" in capsys.readouterr().err
 
 
+def test_what_may_hold_a_password_is_in_no_file() -> None:
+    places = ["--tracking", "http://me:secret@host", "--database", "postgresql://me:secret@host/x"]
+    space = f"{{{RATE}: {{low: 0.1, high: 0.2}}}}"
+    experiment, text = parse_experiment(SearchExperiment, "", ["--search.space", space, *places])
+    assert experiment.database == "postgresql://me:secret@host/x"
+    assert "secret" not in text
+    assert "secret" not in parse_experiment(CnnExperiment, "", places[:2])[1]
+
+
 def test_a_trial_s_experiment_has_its_values_and_no_field_that_is_unknown(capsys: pytest.CaptureFixture[str]) -> None:
     space = f"{{{RATE}: {{low: 0.1, high: 0.2}}}}"
     _, text = parse_experiment(SearchExperiment, "", ["--search.space", space, "--training.epochs", "3"])
     tried, resolved = with_values(text, {RATE: 0.15, "network.head": [8]})
     assert (tried.training.learning_rate, tried.training.epochs, tried.network.head) == (0.15, 3, [8])
     assert "search" not in yaml.safe_load(resolved)
-    for place, value in (("training.learning", 0.1), (RATE, -1.0)):
+    for place, value in (("training.learning", 0.1), (RATE, -1.0), ("training.fine_tuning.epochs", 3)):
         with pytest.raises(SystemExit):
             with_values(text, {place: value})
         assert place in capsys.readouterr().err

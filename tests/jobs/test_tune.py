@@ -1,5 +1,6 @@
 """A search as a user runs it: killed, started again, and its best trained with Horovod."""
 
+import fcntl
 import json
 import os
 import signal
@@ -78,3 +79,12 @@ def test_another_space_under_the_same_name_is_refused(folder: Path, finished: su
     assert other.returncode == 1
     assert "began with another space: training.batch_size" in other.stdout
     assert "another --study" in other.stdout
+
+
+def test_a_study_that_another_job_runs_is_left_alone(folder: Path, finished: subprocess.CompletedProcess[str]) -> None:
+    assert finished.returncode == 0
+    with (folder / "runs/study/.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        other = submit(*COMMAND, "--trials", "6", cwd=folder)
+    assert other.returncode == 1
+    assert "another job runs it" in other.stdout

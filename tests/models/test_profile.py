@@ -53,6 +53,10 @@ def test_what_is_not_of_the_recorded_steps_does_not_count() -> None:
     assert found == pytest.approx({"computing": 0.25, "allreduce": 0, "data": 0, "python": 0.75}, abs=1e-5)
 
 
+def test_a_process_by_itself_has_no_timeline() -> None:
+    assert shares(recorded(), "", BEGIN, 1.0) == pytest.approx({"computing": 0, "allreduce": 0, "data": 0, "python": 1})
+
+
 def test_a_timeline_that_was_not_closed_is_read() -> None:
     text = timeline(0.0, 0.5)
     assert shares(recorded(), text.rstrip("]") + ",\n", BEGIN, 1.0)["allreduce"] == pytest.approx(0.5, abs=1e-5)

@@ -80,6 +80,18 @@ def test_a_trial_that_fails_or_is_stopped_is_no_failed_study(tmp_path: Path) -> 
     assert study.best_trial.number in (2, 3)
 
 
+def test_a_metric_that_is_no_number_is_a_failure(tmp_path: Path) -> None:
+    study = opened(tmp_path)
+    run(study, 2, lambda trial: TrialResult(float("nan"), 1) if trial.number == 0 else distance(trial), parallel=1)
+    assert "diverged" in study.trials[0].user_attrs["failure"]
+
+
+def test_a_password_is_not_shown(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError) as caught:
+        open_study("mysql+nodriver://me:secret@host/x", "study", SEARCH, EXPERIMENT, 0)
+    assert "secret" not in str(caught.value)
+
+
 def test_a_study_whose_trials_all_fail_says_why(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="all 3 trials have failed: no memory"):
         run(opened(tmp_path), 3, lambda _: TrialResult(None, 0, failure="no memory"))
@@ -118,7 +130,7 @@ def test_a_study_of_something_else_is_refused_with_the_difference(
         opened(tmp_path, search, experiment)
 
 
-@pytest.mark.parametrize("url", ["sqlite:////no/such/folder/study.db", "nonsense", "mysql+nodriver://x/y"])
+@pytest.mark.parametrize("url", ["sqlite:////no/such/folder/study.db", "nonsense", "mysql+nodriver://host/y"])
 def test_a_database_that_cannot_be_opened_is_named(url: str) -> None:
     with pytest.raises(TrainingError, match="the study cannot be opened") as caught:
         open_study(url, "study", SEARCH, EXPERIMENT, 0)

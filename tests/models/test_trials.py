@@ -108,8 +108,8 @@ def test_every_fold_validates_once_and_the_value_is_their_mean(
     spark: SparkSession, storage: Storage, table: DataFrame, tmp_path: Path
 ) -> None:
     dealt = with_folds(table.withColumn("group", F.col("id")), 3, 0)
-    parts = write_folds(dealt, storage, tmp_path.as_uri(), 3)
-    assert [part.rows["validation"] for part in parts] == [51, 51, 48]
+    parts = write_folds(dealt, storage, tmp_path.as_uri(), 3, SIDE * SIDE)
+    assert all(48 <= part.rows["validation"] <= 51 for part in parts)
     assert all(sum(part.rows.values()) == 150 for part in parts)
     for part in parts:
         files = {split: set(part.paths[split]) for split in ROWS}

@@ -68,5 +68,5 @@ def test_folds_have_equal_shares_of_every_class_tear_no_group_and_leave_the_test
 
 
 def test_more_folds_than_groups_of_a_class_are_refused(images: DataFrame) -> None:
-    with pytest.raises(InputError, match=r"search.folds 9: classes have fewer groups than that: A \d, B \d"):
+    with pytest.raises(InputError, match=r"search.folds 9: there are fewer groups than that: A \d, B \d"):
         with_folds(images, 9, 0)
