@@ -220,9 +220,10 @@ class EpochEnd(Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         number = len(self.history) + 1
-        for name in ("loss", "val_loss"):
-            if not math.isfinite(logs[name]):
-                raise FloatingPointError(f"the {name} of epoch {number} is {logs[name]}: lower {self.rate}")
+        if not math.isfinite(logs["loss"]):
+            raise FloatingPointError(f"the loss of epoch {number} is {logs['loss']}: lower {self.rate}")
+        if math.isnan(logs["val_loss"]):  # the best epoch could not be told any more; from infinity there is a way back
+            raise FloatingPointError(f"the validation loss of epoch {number} is nan: lower {self.rate}")
         now = time.perf_counter()
         logs["learning_rate"] = float(backend.get_value(self.model.optimizer.lr))
         logs["seconds"] = now - self.begin
