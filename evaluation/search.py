@@ -26,13 +26,20 @@ _LABEL_PIXELS = 9
 
 
 def write_search_report(
-    folder: Path, study: optuna.Study, trials: list[FrozenTrial], source: str, synthetic: bool, command: str
+    folder: Path,
+    study: optuna.Study,
+    metric: str,
+    trials: list[FrozenTrial],
+    source: str,
+    synthetic: bool,
+    command: str,
 ) -> pd.DataFrame:
     """Write ``report.html``, ``trials.csv`` and ``figures``.
 
     Args:
         folder: where they go.
-        study: Optuna's; its attribute ``metric`` says what it was for.
+        study: Optuna's.
+        metric: what it was for, such as ``val_loss``.
         trials: those of it that count.
         source: the data, as figures and report call it.
         synthetic: whether it is the synthetic sample.
@@ -41,9 +48,9 @@ def write_search_report(
     Returns:
         The table, the best trial first.
     """
-    metric = study.user_attrs["metric"]
     table = trial_table(study, trials, metric)
-    table.to_csv(folder / "trials.csv", index=False)
+    numbers = [trial.number for trial in trials]
+    study.trials_dataframe().set_index("number").loc[numbers].to_csv(folder / "trials.csv")
     save_figures(_charts(study, trials, metric), folder / "figures", source)
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     counts = ", ".join(f"{sum(trial.state == state for trial in trials)} {name}" for state, name in _STATES.items())
@@ -76,7 +83,7 @@ def trial_table(study: optuna.Study, trials: list[FrozenTrial], metric: str) -> 
         {
             "trial": trial.number,
             _plain(metric): "" if trial.value is None else f"{trial.value:.4f}",
-            **{name: _shown(trial.params.get(name, "")) for name in study.user_attrs["space"]},
+            **{name: _shown(value) for name, value in trial.params.items()},
             "epochs": trial.user_attrs.get("epochs", 0),
             "seconds": f"{trial.user_attrs.get('seconds', 0):.1f}",
             "end": trial.user_attrs.get("failure", _STATES[trial.state]),
@@ -141,7 +148,7 @@ def _parallel_coordinates(study: optuna.Study, complete: list[FrozenTrial], metr
     """A line a trial through its values, each axis from its lowest to its highest; the colour is the metric."""
     figure = new_figure(4.2)
     axis = figure.subplots()
-    names = list(study.user_attrs["space"])
+    names = list(complete[0].params)
     values = np.array([trial.value for trial in complete], dtype=float)
     order = np.argsort(values) if study.direction == optuna.study.StudyDirection.MAXIMIZE else np.argsort(-values)
     ranks = np.empty(len(values))

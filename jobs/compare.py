@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from jobs.experiment import CompareArguments, parse_compare
+from jobs.command_line import CompareArguments, parse_compare
 from jobs.session import open_session, run_job
 
 

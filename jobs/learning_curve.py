@@ -11,7 +11,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from jobs.experiment import LearningCurveExperiment, parse_experiment
+from jobs.command_line import parse_experiment
+from jobs.experiment import LearningCurveExperiment
 from jobs.session import open_session, run_job
 
 

@@ -1,12 +1,13 @@
 """The run of a network: read, trained, judged, and written as one run directory."""
 
 from dataclasses import asdict, replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import SparkSession
 
 from evaluation.runs import Run
-from jobs.data import drawing, is_synthetic, open_sources, read_images, source_name
+from jobs.data import drawing, open_sources, read_images, source_name
 from jobs.experiment import CnnExperiment
 from jobs.run_directory import default_run, staged_run
 from jobs.stopwatch import Stopwatch
@@ -18,8 +19,13 @@ from models.calibration import calibrate
 from models.cluster import check_hosts, check_slots
 from models.cnn import train
 from models.prediction import predict_with_network
+from models.trained_network import TrainedNetwork
+from preprocessing.prepare import PreparedImages
 from preprocessing.schema import TEST, VALIDATION
 from preprocessing.storage import Storage
+
+if TYPE_CHECKING:
+    from jobs.outcome import TrainedModel
 
 
 def run_network(spark: SparkSession, experiment: CnnExperiment, text: str, watch: Stopwatch) -> Run:
@@ -55,43 +61,41 @@ def run_network(spark: SparkSession, experiment: CnnExperiment, text: str, watch
             training = replace(training, listeners=listeners, profile=recorded)
             trained = train(training, experiment.num_proc, experiment.max_restarts)
 
-        from jobs.outcome import TrainedModel, write_outcome  # brings Matplotlib, which was imported meanwhile
+        from jobs.outcome import write_outcome  # brings Matplotlib, which was imported meanwhile
 
-        more: dict[str, Any] = {"watches": trained.findings}
         if trained.profile is not None:
-            more["profile"] = trained.profile
             storage.copy(f"{unfinished.folder}/profile", f"{staged.uri}/profile")
-        if experiment.training.calibration:
-            validation = predict_with_network(prepared.split(VALIDATION), trained.model, prepared.classes)
-            more["calibration"] = asdict(calibrate(trained.model, validation, prepared.classes))
-        path = staged.local / "model.keras"
-        trained.model.save(path)
-        model = TrainedModel(
-            job="cnn",
-            name=experiment.network.name,
-            weights=trained.model.count_params(),
-            weights_are="weights",
-            size=path.stat().st_size,
-            train=trained.summary(experiment.training),
-            num_proc=experiment.num_proc,
-            history=trained.history,
-            losses=trained.losses,
-            loss_curve=trained.loss_curve,
-            more=more,
-        )
+        model = _keep_model(experiment, prepared, trained, staged.local / "model.keras")
         predictions = predict_with_network(prepared.split(TEST), trained.model, prepared.classes)
-        finished = write_outcome(
-            storage,
-            staged,
-            run,
-            source_name(experiment),
-            is_synthetic(experiment),
-            text,
-            prepared,
-            model,
-            predictions,
-            watch,
-        )
+        finished = write_outcome(storage, staged, run, experiment, text, prepared, model, predictions, watch)
     if tracker is not None:
         tracker.finish(storage, storage.absolute(run), experiment.register)
     return finished
+
+
+def _keep_model(
+    experiment: CnnExperiment, prepared: PreparedImages, trained: TrainedNetwork, path: Path
+) -> "TrainedModel":
+    """Calibrate the network, if that is wanted, save it, and say what is to be told of it."""
+    from jobs.outcome import TrainedModel
+
+    more: dict[str, Any] = {"watches": trained.findings}
+    if trained.profile is not None:
+        more["profile"] = trained.profile
+    if experiment.training.calibration:
+        validation = predict_with_network(prepared.split(VALIDATION), trained.model, prepared.classes)
+        more["calibration"] = asdict(calibrate(trained.model, validation, prepared.classes))
+    trained.model.save(path)
+    return TrainedModel(
+        job="cnn",
+        name=experiment.network.name,
+        weights=trained.model.count_params(),
+        weights_are="weights",
+        size=path.stat().st_size,
+        train=trained.summary(experiment.training),
+        num_proc=experiment.num_proc,
+        history=trained.history,
+        losses=trained.losses,
+        loss_curve=trained.loss_curve,
+        more=more,
+    )

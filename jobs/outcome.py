@@ -25,6 +25,8 @@ from evaluation.metrics import add_confusions, confused_pairs, summarise
 from evaluation.overfitting import overfitting
 from evaluation.report import write_run_report
 from evaluation.runs import METRICS_FILE, RUN_FILE, VERSION, Run, write_json
+from jobs.data import is_synthetic, source_name
+from jobs.experiment import Experiment
 from jobs.run_directory import StagedRun
 from jobs.session import ROOT
 from jobs.stopwatch import Stopwatch
@@ -74,9 +76,8 @@ def write_outcome(
     storage: Storage,
     staged: StagedRun,
     run: str,
-    source: str,
-    synthetic: bool,
-    experiment: str,
+    experiment: Experiment,
+    text: str,
     prepared: PreparedImages,
     model: TrainedModel,
     predictions: DataFrame,
@@ -88,14 +89,14 @@ def write_outcome(
         storage: the session's file systems.
         staged: where it is written.
         run: the run directory as the user calls it.
-        source: the data, as figures and report call it.
-        synthetic: whether it is the synthetic sample.
-        experiment: all of it, as YAML.
+        experiment: what was trained.
+        text: all of it, as YAML.
         prepared: the images.
         model: what was trained.
         predictions: of the test rows, with the columns of ``PREDICTIONS``; not computed yet.
         watch: the stages so far.
     """
+    source, synthetic = source_name(experiment), is_synthetic(experiment)
     with watch.stage("prediction"):
         predictions.write.parquet(f"{staged.uri}/predictions")
     # read again: a second use must not ask the model a second time
@@ -121,12 +122,12 @@ def write_outcome(
     write_json(staged.local / RUN_FILE, finished.about)
     write_json(staged.local / METRICS_FILE, finished.metrics)
     (staged.local / "classes.json").write_text(json.dumps(prepared.classes) + "\n")
-    (staged.local / "experiment.yaml").write_text(experiment)
+    (staged.local / "experiment.yaml").write_text(text)
     if model.history is not None:
         model.history.to_csv(staged.local / "history.csv", index=False)
     if model.loss_curve is not None:
         model.loss_curve.to_csv(staged.local / "loss_curve.csv", index=False)
-    write_run_report(staged.local / "report.html", finished, pairs, model.history, staged.local / "figures", experiment)
+    write_run_report(staged.local / "report.html", finished, pairs, model.history, staged.local / "figures", text)
     return finished
 
 

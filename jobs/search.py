@@ -19,15 +19,16 @@ from pyspark.sql import SparkSession
 from sqlalchemy.exc import SQLAlchemyError
 
 from evaluation.search import write_search_report
+from jobs.command_line import with_values
 from jobs.data import is_synthetic, make_store_folder, open_sources, read_images, source_name
-from jobs.experiment import CnnExperiment, SearchExperiment, with_values
+from jobs.experiment import CnnExperiment, SearchExperiment, differences
 from jobs.run_directory import default_run
 from jobs.track_runs import track_search
 from jobs.training import check_network, network_training, rows_an_epoch, training_rows
 from models.cluster import check_hosts, check_slots
 from models.errors import TrainingError, without_password
 from models.horovod_backend import cores_a_process
-from models.search import EPOCHS, FAILURE, Limits, finished, open_study, run_trials
+from models.search import EPOCHS, FAILURE, Limits, finished, open_study, requeue, run_trials
 from models.store import Part, write_folds
 from models.trial_server import TrialAddress, trial_server
 from models.trials import TrialResult, TrialTask, train_trial
@@ -37,11 +38,8 @@ from preprocessing.prepare import PreparedImages
 from preprocessing.schema import TRAIN, VALIDATION
 from preprocessing.storage import Storage, local_path
 
-# What may differ from one start of a study to the next.
-OF_THE_CALL = (
-    "study", "trials", "parallel", "trial_processes", "database", "limit", "plateau", "retrain", "search",
-    "num_proc", "max_restarts", "overwrite", "store", "run", "data", "tracking", "register", "tensorboard",
-)  # fmt: skip
+# What a study keeps of its beginning.
+EXPERIMENT, ROWS = "experiment", "rows"
 
 
 def search(spark: SparkSession, experiment: SearchExperiment, text: str) -> optuna.Study:
@@ -123,17 +121,23 @@ def best_experiment(study: optuna.Study, experiment: SearchExperiment, text: str
 
 def _open(target: str, experiment: SearchExperiment, text: str) -> optuna.Study:
     url = experiment.database or f"sqlite:///{local_path(target)}/study.db"
-    common = {name: value for name, value in yaml.safe_load(text).items() if name not in OF_THE_CALL}
-    common |= {"folds": experiment.search.folds}
     # in a database that others use too, a study's name is all of its path
     name = target if experiment.database else target.rsplit("/", 1)[-1]
-    return open_study(url, name, experiment.search, common, experiment.seed)
+    study = open_study(url, name, experiment.search, experiment.seed)
+    now = yaml.safe_load(text)
+    fields = differences(study.user_attrs.get(EXPERIMENT) or now, now)
+    if fields:
+        raise InputError(f"--study: it began with {', '.join(fields)}: give the same, or another --study")
+    study.set_user_attr(EXPERIMENT, now)
+    requeue(study)
+    return study
 
 
 def _check_rows(study: optuna.Study, prepared: PreparedImages) -> None:
-    if study.user_attrs.setdefault("rows", prepared.counted.fingerprint) != prepared.counted.fingerprint:
+    rows = prepared.counted.fingerprint
+    if study.user_attrs.get(ROWS, rows) != rows:
         raise InputError("--study: it began with other pictures: give the same --data, or another --study")
-    study.set_user_attr("rows", prepared.counted.fingerprint)
+    study.set_user_attr(ROWS, rows)
 
 
 def _run(
@@ -223,7 +227,9 @@ def _report(storage: Storage, target: str, experiment: SearchExperiment, text: s
         for trial in trials:
             _, resolved = with_values(text, trial.params | {"run": None})
             (made / "trials" / f"{trial.number}.yaml").write_text(resolved)
-        table = write_search_report(made, study, trials, source_name(experiment), is_synthetic(experiment), command)
+        table = write_search_report(
+            made, study, experiment.search.metric, trials, source_name(experiment), is_synthetic(experiment), command
+        )
         for item in sorted(made.iterdir()):
             storage.delete(f"{target}/{item.name}")
             storage.upload(item, f"{target}/{item.name}")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from jobs.experiment import TrackArguments, parse_track
+from jobs.command_line import TrackArguments, parse_track
 from jobs.session import open_session, run_job
 
 

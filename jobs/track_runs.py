@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from jobs.experiment import SearchExperiment, Tracked, with_values
+from jobs.command_line import with_values
+from jobs.experiment import SearchExperiment, Tracked
 from preprocessing.errors import InputError
 
 if TYPE_CHECKING:

@@ -11,7 +11,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout, suppress
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +19,18 @@ import pandas as pd
 import yaml
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.tracking import MlflowClient
-from pyspark.ml import PipelineModel
-from pyspark.ml.classification import RandomForestClassificationModel
 
 from evaluation.runs import METRICS_FILE, RUN_FILE, Run, read_run
 from models.errors import without_password
 from preprocessing.storage import Storage
+from serving.mlflow_models import log_forest, log_network
 
 EXPERIMENT = "handshape"
 # Where MLflow's own settings are silent: its defaults wait for a lost server for minutes, call by call.
 PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "20", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
-# MLflow takes a hundred parameters and a thousand metrics at a time.
-_PARAMETERS, _METRICS = 100, 1000
-_REQUIREMENTS = ("tensorflow-cpu", "keras", "numpy", "pandas")
+# MLflow takes so many parameters at a time.
+_PARAMETERS = 100
 _ARTIFACTS = ("figures", "report.html", RUN_FILE, METRICS_FILE, "experiment.yaml", "classes.json", "history.csv")
-
-
 SEND_LATER = "once it does, jobs/track.py sends the run directory"
 
 
@@ -113,8 +108,7 @@ class Tracker:
             self.client.log_batch(self.run_id, params=parameters[start : start + _PARAMETERS])
 
     def _log(self, metrics: list[Metric]) -> None:
-        for start in range(0, len(metrics), _METRICS):
-            self.client.log_batch(str(self.run_id), metrics=metrics[start : start + _METRICS])
+        self.client.log_batch(str(self.run_id), metrics=metrics)
 
     def _send(self, storage: Storage, path: str, register: str | None) -> None:
         with tempfile.TemporaryDirectory() as local:
@@ -147,46 +141,7 @@ class Tracker:
             if run.about["job"] == "cnn":
                 log_network(folder / "model.keras", json.loads((folder / "classes.json").read_text()), register)
             else:
-                pipeline = PipelineModel.load(f"{path}/pipeline")
-                forest = RandomForestClassificationModel.load(f"{path}/model")
-                whole = PipelineModel([*pipeline.stages, forest])
-                mlflow.spark.log_model(
-                    whole, "model", registered_model_name=register, pip_requirements=[f"pyspark=={version('pyspark')}"]
-                )
-
-
-def log_network(path: Path, classes: list[str], register: str | None) -> None:
-    """Log a network to the active run: in the TensorFlow flavour as ``model``, which answers with probabilities, and as
-    ``letters``, which answers with names. Neither needs this project."""
-    import keras
-    import mlflow.pyfunc
-    import mlflow.tensorflow
-    import numpy as np
-    from mlflow.models import infer_signature
-
-    network = keras.models.load_model(path, compile=False)
-    example = np.full((1, network.input_shape[1]), 127, dtype=np.uint8)
-    requirements = [f"{name}=={version(name)}" for name in _REQUIREMENTS]
-    mlflow.tensorflow.log_model(
-        network,
-        name="model",
-        signature=infer_signature(example, network(example).numpy()),
-        input_example=example,
-        pip_requirements=requirements,
-        metadata={"classes": classes},
-    )
-    with tempfile.TemporaryDirectory() as local:
-        names = Path(local) / "classes.json"
-        names.write_text(json.dumps(classes))
-        mlflow.pyfunc.log_model(
-            name="letters",
-            python_model=str(Path(__file__).parent / "letters_model.py"),
-            artifacts={"network": str(path), "classes": str(names)},
-            signature=infer_signature(example, pd.DataFrame({"letter": ["A"], "probability": [0.5]})),
-            input_example=example,
-            pip_requirements=requirements,
-            registered_model_name=register,
-        )
+                log_forest(path, register)
 
 
 def _figures(row: dict[str, Any], step: int, when: int) -> list[Metric]:
@@ -204,11 +159,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _flat(content: dict[str, Any], place: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in content.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{place}{name}.")
-        elif value is not None:
-            flat[f"{place}{name}"] = value
-    return flat
+def _flat(content: dict[str, Any]) -> dict[str, Any]:
+    """The fields under dotted names, without those that are none."""
+    (flat,) = pd.json_normalize(content).to_dict("records")
+    return {str(name): value for name, value in flat.items() if value is not None}

@@ -10,7 +10,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from jobs.experiment import CnnExperiment, parse_experiment
+from jobs.command_line import parse_experiment
+from jobs.experiment import CnnExperiment
 from jobs.session import open_session, run_job
 from jobs.stopwatch import Stopwatch
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from jobs.experiment import ForestExperiment, parse_experiment
+from jobs.command_line import parse_experiment
+from jobs.experiment import ForestExperiment
 from jobs.session import open_session, run_job
 from jobs.stopwatch import Stopwatch
 
@@ -19,7 +20,7 @@ def main() -> None:
     experiment, text = parse_experiment(ForestExperiment, "Grow a random forest with Spark MLlib.")
     spark = open_session("train_random_forest", ("jobs.outcome", "models.forest"))
 
-    from jobs.data import drawing, is_synthetic, open_sources, read_images, source_name
+    from jobs.data import drawing, open_sources, read_images, source_name
     from jobs.outcome import TrainedModel, say_outcome, write_outcome
     from jobs.run_directory import default_run, staged_run
     from jobs.track_runs import track_run
@@ -58,18 +59,7 @@ def main() -> None:
             more={"pca": pca and {"components": pca.getK(), "variance": float(pca.explainedVariance.toArray().sum())}},
         )
         predictions = predict_with_forest(prepared.split(TEST), prepared.pipeline, forest, prepared.classes)
-        finished = write_outcome(
-            storage,
-            staged,
-            run,
-            source_name(experiment),
-            is_synthetic(experiment),
-            text,
-            prepared,
-            model,
-            predictions,
-            watch,
-        )
+        finished = write_outcome(storage, staged, run, experiment, text, prepared, model, predictions, watch)
     if tracker is not None:
         tracker.finish(storage, storage.absolute(run), experiment.register)
     say_outcome(finished)

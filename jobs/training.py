@@ -6,6 +6,7 @@ from jobs.experiment import NetworkExperiment
 from models.checkpoints import Checkpoints
 from models.cnn import NetworkTraining
 from models.networks import build_network, unfreeze
+from models.probe import Samples
 from models.store import balanced, can_share, training_store, write_rows
 from preprocessing.normalisation import by_range
 from preprocessing.prepare import PreparedImages
@@ -48,7 +49,7 @@ def network_training(
         rows,
         experiment.seed,
         # parts of a study have no samples of their own
-        samples=prepared.samples if experiment.training.watches and prepared.folder else None,
+        samples=Samples.of(prepared.samples) if experiment.training.watches and prepared.folder else None,
     )
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from jobs.experiment import SearchExperiment, parse_experiment, with_values
+from jobs.command_line import parse_experiment, with_values
+from jobs.experiment import SearchExperiment
 from jobs.session import open_session, run_job
 from jobs.stopwatch import Stopwatch
 

@@ -11,18 +11,12 @@ from pathlib import Path
 import yaml
 
 from jobs.data import make_store_folder
-from jobs.experiment import CnnExperiment
+from jobs.experiment import CnnExperiment, differences
 from jobs.run_directory import delete_staged
 from models.checkpoints import Checkpoints
 from preprocessing.errors import InputError
 from preprocessing.prepare import PreparedImages
 from preprocessing.storage import Storage
-
-# Of a call, not of what is trained: another number of processes may go on.
-OF_THE_CALL = (
-    "num_proc", "max_restarts", "overwrite", "resume", "store", "run", "data", "tracking", "register",
-    "tensorboard", "profile", "training.watches",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -50,15 +44,14 @@ class UnfinishedRun:
             InputError: these are others.
         """
         state, rows = f"{self.folder}/training.json", prepared.counted.fingerprint
-        with tempfile.TemporaryDirectory() as local:
-            file = Path(local) / "training.json"
-            if not self.storage.exists(state):
+        if not self.storage.exists(state):
+            with tempfile.TemporaryDirectory() as local:
+                file = Path(local) / "training.json"
                 file.write_text(json.dumps({"experiment": self.experiment, "rows": rows}))
                 self.storage.upload(file, state)
-                return
-            self.storage.download(state, file)
-            began = json.loads(file.read_text())
-        fields = _differences(yaml.safe_load(began["experiment"]), yaml.safe_load(self.experiment))
+            return
+        began = json.loads(self.storage.read_text(state))
+        fields = differences(yaml.safe_load(began["experiment"]), yaml.safe_load(self.experiment))
         if fields:
             raise InputError(
                 f"--resume: the training began with {', '.join(fields)}: give the same, or --overwrite to begin anew"
@@ -107,17 +100,3 @@ def unfinished_run(storage: Storage, experiment: CnnExperiment, run: str, text: 
             storage.delete_made(folder, made)
         raise
     storage.delete_made(folder, made)
-
-
-def _differences(began: dict[str, object], now: dict[str, object], place: str = "") -> list[str]:
-    """The fields that differ, with the values of the first."""
-    fields = []
-    for name in sorted(set(began) | set(now)):
-        first, second = began.get(name), now.get(name)
-        if f"{place}{name}" in OF_THE_CALL:
-            continue
-        if isinstance(first, dict) and isinstance(second, dict):
-            fields += _differences(first, second, f"{place}{name}.")
-        elif first != second:
-            fields.append(f"{place}{name} {first}")
-    return fields

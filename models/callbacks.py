@@ -17,7 +17,7 @@ from keras import Sequential, backend, layers
 from keras.callbacks import Callback
 
 from models.checkpoints import Checkpoint, Checkpoints
-from models.probe import Probe, sample_arrays
+from models.probe import Probe, Samples
 from models.profile import Profile
 from models.progress import Address, Teller
 from models.progression import has_finished, plateau_factor
@@ -85,6 +85,19 @@ class PlateauSchedule(Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         backend.set_value(self.model.optimizer.lr, self.peak * plateau_factor(self.history, self.patience))
+
+
+def schedules(settings: Training, history: list[dict[str, Any]], done: int = 0) -> list[Callback]:
+    """What moves the learning rate, if anything does.
+
+    Args:
+        settings: of the training.
+        history: a row for each epoch that has finished; it grows.
+        done: how many epochs have finished before.
+    """
+    if settings.schedule == "cosine":
+        return [CosineSchedule(settings.epochs, done)]
+    return [PlateauSchedule(settings.patience, history)] if settings.schedule == "plateau" else []
 
 
 class StepsPerExecution(Callback):
@@ -158,9 +171,9 @@ class EpochEnd(Callback):
         losses: what was lost before; the last of them has no ``seconds`` yet.
         since: when what has to be done again had begun, in seconds since 1970.
         driver: who is told.
-        samples: training pictures by class for the watches, see :func:`models.probe.sample_arrays`; none: they are off.
+        samples: training pictures for the watches; none: they are off.
         trial: of a search, which is told of each epoch and may end the training.
-        profile: records some steps; what it finds joins the history of their epoch.
+        profile: a callback before this one; what it finds joins the history of its epoch.
         rate: the option that sets the learning rate, for a message to name.
     """
 
@@ -173,7 +186,7 @@ class EpochEnd(Callback):
         losses: list[dict[str, Any]],
         since: float,
         driver: Address,
-        samples: dict[str, list[np.ndarray]] | None = None,
+        samples: Samples | None = None,
         trial: TrialAddress | None = None,
         profile: Profile | None = None,
         rate: str = "--training.learning-rate",
@@ -199,7 +212,7 @@ class EpochEnd(Callback):
         if self.losses and "seconds" not in self.losses[-1]:
             self.losses[-1] |= {"seconds": time.time() - self.since, "num_proc": hvd.size()}
         if self.teller is not None:
-            self.probe = Probe(self.model, *sample_arrays(self.samples)) if self.samples else None
+            self.probe = Probe(self.model, self.samples) if self.samples is not None else None
             self.teller.tell({"hosts": hosts})
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
@@ -238,20 +251,25 @@ class EpochEnd(Callback):
         self.model.stop_training = has_finished(self.history, self.settings)
         if self.teller is None:
             return
-        if self.profile is not None and (shares := self.profile.take()):
-            training = (self.trained or now) - self.begin
-            seconds = {"training": training, "validation": now - self.begin - training, "callbacks": self.after}
-            self.history[-1]["profile"] = shares | {"epoch": number, "epoch_seconds": seconds}
-        if self.probe is not None and self.samples is not None:
-            if number & (number - 1) == 0:  # later epochs change less: 1, 2, 4, 8, …
-                self.history[-1]["probe"] = self.probe.look()
-            row["findings"] = self.history[-1]["findings"] = findings(self.history, list(self.samples), self.rate)
+        self._look(row, now - self.begin)
         optimizer = [variable.numpy() for variable in self.model.optimizer.variables()]
         self.checkpoints.write(
             Checkpoint(number, time.time(), self.history, self.losses, self.model.get_weights(), optimizer)
         )
         self.teller.tell(row)
         self.after = time.perf_counter() - now
+
+    def _look(self, row: dict[str, Any], seconds: float) -> None:
+        """Put what the profile and the watches say into the history, and what the driver is to hear into ``row``."""
+        last, number = self.history[-1], row["epoch"]
+        if self.profile is not None and self.profile.found is not None:
+            training = self.trained - self.begin if self.trained else seconds
+            spent = {"training": training, "validation": seconds - training, "callbacks": self.after}
+            last["profile"] = self.profile.found | {"epoch": number, "epoch_seconds": spent}
+        if self.probe is not None and self.samples is not None:
+            if number & (number - 1) == 0:  # later epochs change less: 1, 2, 4, 8, …
+                last["probe"] = self.probe.look()
+            row["findings"] = last["findings"] = findings(self.history, self.samples.classes, self.rate)
 
 
 def _means(steps: list[int], totals: list[float]) -> list[float]:

@@ -10,7 +10,6 @@ from typing import Any
 import cloudpickle
 import keras
 import numpy as np
-import pandas as pd
 from horovod.runner.common.util.timeout import TimeoutException
 from horovod.spark.common.store import Store
 from horovod.spark.keras import KerasEstimator
@@ -19,13 +18,12 @@ from pyspark.sql import SparkSession
 import models
 from models.callbacks import (
     Bfloat16,
-    CosineSchedule,
     EpochEnd,
     GoOn,
     OwnCores,
-    PlateauSchedule,
     SmallModel,
     StepsPerExecution,
+    schedules,
 )
 from models.checkpoints import Checkpoint, Checkpoints
 from models.cluster import ExecutorWatch, is_local, network_interfaces, wait_for_slots
@@ -33,15 +31,16 @@ from models.data_module import data_module
 from models.errors import TrainingError
 from models.horovod_backend import PromptBackend, cores_a_process, handled_signals, process_environment
 from models.networks import build_network, unfreeze
-from models.optimizers import build_optimizer
+from models.optimizers import build_loss, build_metrics, build_optimizer
+from models.probe import Samples
 from models.process_output import EXITED, LastLines
 from models.profile import Profile
 from models.progress import epoch_listener
 from models.progression import has_finished
-from models.settings import Augmentation, Network, Training
+from models.settings import Network, Training
 from models.store import LABEL, PIXELS
+from models.trained_network import Loss, TrainedNetwork
 from models.trial_server import TrialAddress
-from models.watches import Finding
 from preprocessing.normalisation import Normalisation
 from preprocessing.schema import VALIDATION
 
@@ -54,51 +53,7 @@ START_SECONDS = 120
 # Horovod learns of a lost host from its sockets, Spark from the executor's, in either order.
 LOSS_SECONDS = 5
 
-Loss = dict[str, Any]
 Listener = Callable[[dict[str, Any]], None]
-
-
-@dataclass(frozen=True)
-class TrainedNetwork:
-    """A network with the weights of its best epoch.
-
-    Args:
-        model: takes ``uint8`` ``(batch, pixels)``, returns ``float32`` probabilities ``(batch, classes)``.
-        history: a row an epoch: ``epoch`` from 1, ``loss``, ``accuracy``, ``precision``, ``recall``, each of them again
-            as ``val_…``, all averaged over the ranks, ``learning_rate``, ``seconds`` and ``images_per_second``.
-        loss_curve: the training loss on the way, ``epoch`` (a fraction, from 0) and ``loss``.
-        best_epoch: the epoch of the lowest validation loss.
-        losses: of processes, hosts or the driver, one entry each: ``what``, ``time``, ``after_epoch`` (the last one
-            finished), ``seconds`` from its end to the first step after the loss, ``num_proc`` from then on.
-        steps: when the first and the last step ended, or those made in one execution with it, in seconds since 1970.
-        findings: of the watches, see :func:`models.watches.findings`.
-        pruned: whether it was a trial that was stopped.
-        profile: where the time of some steps went, see :meth:`models.profile.Profile.take`.
-    """
-
-    model: keras.Model
-    history: pd.DataFrame
-    loss_curve: pd.DataFrame
-    best_epoch: int
-    losses: list[Loss]
-    steps: tuple[float, float]
-    findings: list[Finding]
-    pruned: bool = False
-    profile: dict[str, Any] | None = None
-
-    def summary(self, settings: Training) -> dict[str, Any]:
-        """The figures of the training for ``metrics.json``: those of the kept epoch, and the speed over all."""
-        kept = self.history.set_index("epoch").loc[self.best_epoch].drop(["seconds", "images_per_second"])
-        return {
-            # the harmonic mean: all pictures over all of the time
-            "images_per_second": len(self.history) / (1 / self.history["images_per_second"]).sum(),
-            "epochs": len(self.history),
-            "best_epoch": self.best_epoch,
-            "first_step": self.steps[0],
-            "last_step": self.steps[1],
-            "augmented": settings.augmentation != Augmentation(),
-            **kept.to_dict(),
-        }
 
 
 @dataclass(frozen=True)
@@ -118,7 +73,7 @@ class NetworkTraining:
         seed: of the first weights, the order of the rows and the augmentation.
         start: weights to begin with; none: they are drawn.
         first_layer: the first one that is trained, see :func:`models.networks.unfreeze`; none: as the network has it.
-        samples: training pictures by class, ``uint8`` of ``shape``, that the watches look at; none: they are off.
+        samples: training pictures that the watches look at; none: they are off.
         trial: of a search, which is told of each epoch, fine-tuning aside, and may end the training.
         profile: a folder of the store for the recording of some steps; none: they are not recorded.
         listeners: are called on the driver with the figures of each epoch as it ends.
@@ -136,7 +91,7 @@ class NetworkTraining:
     seed: int
     start: list[np.ndarray] | None = None
     first_layer: str | None = None
-    samples: dict[str, list[np.ndarray]] | None = None
+    samples: Samples | None = None
     trial: TrialAddress | None = None
     profile: str | None = None
     listeners: Sequence[Listener] = ()
@@ -215,9 +170,9 @@ class NetworkTraining:
         errors = LastLines()
         checkpoints = self.checkpoints.claim()
         cores = cores_a_process(self.spark, num_proc)
-        callbacks = self._callbacks(cores, checkpoints, done, history)
         watch = ExecutorWatch(self.spark)
         with epoch_listener(self.spark, self._hear) as driver:
+            callbacks = self._callbacks(cores, checkpoints, done, history)
             profile = Profile(self.profile) if self.profile is not None else None
             callbacks += [profile] if profile is not None else []
             callbacks.append(
@@ -226,34 +181,7 @@ class NetworkTraining:
                     profile, self.rate,
                 )
             )  # fmt: skip
-            estimator = KerasEstimator(
-                backend=PromptBackend(
-                    num_proc,
-                    verbose=0,
-                    stdout=LastLines(),
-                    stderr=errors,
-                    start_timeout=START_SECONDS,
-                    nics=network_interfaces(self.spark),
-                ),
-                backend_env=process_environment(cores)
-                | ({"HOROVOD_TIMELINE": "DYNAMIC"} if self.profile is not None else {}),
-                store=self.store,
-                data_module=data_module(self.shape, self.classes, self.settings.augmentation),
-                model=self._model(self.start),
-                optimizer=build_optimizer(self.settings.optimizer, self.settings.learning_rate),
-                loss=keras.losses.CategoricalCrossentropy(label_smoothing=self.settings.label_smoothing),
-                metrics=["accuracy", keras.metrics.Precision(name="precision"), keras.metrics.Recall(name="recall")],
-                feature_cols=[PIXELS],
-                label_cols=[LABEL],
-                validation=VALIDATION,
-                callbacks=callbacks,
-                checkpoint_callback=SmallModel(),
-                batch_size=int(self.settings.batch_size),  # Spark ML takes int itself and no subclass
-                epochs=int(self.settings.epochs) - done,
-                # rows in another order than those of the epochs before
-                random_seed=int(self.seed) + 1000 * done,
-                verbose=0,
-            )
+            estimator = self._estimator(num_proc, cores, done, callbacks, errors)
             try:
                 with handled_signals(), watch:
                     estimator.fit_on_parquet()
@@ -269,6 +197,38 @@ class NetworkTraining:
                 if isinstance(error, TimeoutException):
                     raise TrainingError(f"Horovod: {error}") from error
                 raise
+
+    def _estimator(
+        self, num_proc: int, cores: int, done: int, callbacks: list[keras.callbacks.Callback], errors: LastLines
+    ) -> KerasEstimator:
+        timeline = {"HOROVOD_TIMELINE": "DYNAMIC"} if self.profile is not None else {}
+        return KerasEstimator(
+            backend=PromptBackend(
+                num_proc,
+                verbose=0,
+                stdout=LastLines(),
+                stderr=errors,
+                start_timeout=START_SECONDS,
+                nics=network_interfaces(self.spark),
+            ),
+            backend_env=process_environment(cores) | timeline,
+            store=self.store,
+            data_module=data_module(self.shape, self.classes, self.settings.augmentation),
+            model=self._model(self.start),
+            optimizer=build_optimizer(self.settings.optimizer, self.settings.learning_rate),
+            loss=build_loss(self.settings),
+            metrics=build_metrics(),
+            feature_cols=[PIXELS],
+            label_cols=[LABEL],
+            validation=VALIDATION,
+            callbacks=callbacks,
+            checkpoint_callback=SmallModel(),
+            batch_size=int(self.settings.batch_size),  # Spark ML takes int itself and no subclass
+            epochs=int(self.settings.epochs) - done,
+            # rows in another order than those of the epochs before
+            random_seed=int(self.seed) + 1000 * done,
+            verbose=0,
+        )
 
     def _hear(self, message: dict[str, Any]) -> None:
         _say(self.settings.epochs, message)
@@ -290,34 +250,13 @@ class NetworkTraining:
             callbacks.append(OwnCores(cores))
         if self.settings.precision == "bfloat16":
             callbacks.append(Bfloat16())
-        if self.settings.schedule == "cosine":
-            callbacks.append(CosineSchedule(self.settings.epochs, done))
-        elif self.settings.schedule == "plateau":
-            callbacks.append(PlateauSchedule(self.settings.patience, history))
+        callbacks += schedules(self.settings, history, done)
         return callbacks
 
     def _best(self, last: Checkpoint, losses: list[Loss]) -> TrainedNetwork:
         # anew from the weights: without the optimizer's state, three times as large, and without Horovod's part in it
         model = self._model(self.checkpoints.read(last.best_epoch).weights)
-        history = pd.DataFrame(last.history).drop(columns=["probe", "findings", "pruned", "profile"], errors="ignore")
-        curves, steps = history.pop("curve"), history.pop("steps")
-        points = [
-            (epoch - 1 + (place + 1) / len(curve), loss)
-            for epoch, curve in zip(history["epoch"], curves, strict=True)
-            for place, loss in enumerate(curve)
-        ]
-        curve = pd.DataFrame(points, columns=["epoch", "loss"])
-        return TrainedNetwork(
-            model,
-            history,
-            curve,
-            last.best_epoch,
-            losses,
-            (steps.iloc[0][0], steps.iloc[-1][1]),
-            [finding for row in last.history for finding in row.get("findings", [])],
-            bool(last.history[-1].get("pruned")),
-            next((row["profile"] for row in last.history if "profile" in row), None),
-        )
+        return TrainedNetwork.of(last.history, model, losses)
 
 
 def train(training: NetworkTraining, num_proc: int, max_restarts: int) -> TrainedNetwork:
@@ -344,15 +283,7 @@ def train(training: NetworkTraining, num_proc: int, max_restarts: int) -> Traine
         profile=None,
         listeners=[renumbered(listener) for listener in training.listeners],
     ).run(num_proc, max_restarts)
-    history, curve = (
-        pd.concat([first, second.assign(epoch=second["epoch"] + before)], ignore_index=True)
-        for first, second in ((trained.history, tuned.history), (trained.loss_curve, tuned.loss_curve))
-    )
-    losses = trained.losses + [loss | {"after_epoch": loss["after_epoch"] + before} for loss in tuned.losses]
-    found = trained.findings + [finding | {"epoch": finding["epoch"] + before} for finding in tuned.findings]
-    best = int(history["val_loss"].argmin()) + 1
-    model, steps = tuned.model if best > before else trained.model, (trained.steps[0], tuned.steps[1])
-    return TrainedNetwork(model, history, curve, best, losses, steps, found, profile=trained.profile)
+    return trained.followed_by(tuned)
 
 
 class _ProcessLostError(Exception):

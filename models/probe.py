@@ -1,5 +1,6 @@
 """A look inside a network between two epochs, at a few training pictures: gradients, silent units, answers."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -10,20 +11,28 @@ import tensorflow as tf
 SAMPLE_BYTES, A_CLASS = 4 * 1024 * 1024, 2
 
 
-def sample_arrays(samples: dict[str, list[np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """A few of the pictures of every class.
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Training pictures of every class, few enough to go to a process with the training.
 
     Args:
-        samples: pictures by class, ``uint8`` ``(height, width, channels)``, in the order of the network's answers.
-
-    Returns:
-        The pictures, ``uint8`` ``(n, pixels)``, and the places of their classes, ``int64`` ``(n,)``.
+        pixels: ``uint8`` ``(n, pixels)``.
+        labels: the places of their classes, ``int64`` ``(n,)``.
+        classes: in the order of the network's answers.
     """
-    size = max(picture.size for pictures in samples.values() for picture in pictures)
-    count = max(1, min(A_CLASS, SAMPLE_BYTES // (size * len(samples))))
-    pictures = [pictures[:count] for pictures in samples.values()]
-    places = np.repeat(np.arange(len(pictures)), [len(found) for found in pictures])
-    return np.stack([picture.ravel() for found in pictures for picture in found]), places
+
+    pixels: np.ndarray
+    labels: np.ndarray
+    classes: list[str]
+
+    @classmethod
+    def of(cls, pictures: dict[str, list[np.ndarray]]) -> "Samples":
+        """The first ones of each class; they are ``uint8`` ``(height, width, channels)``."""
+        size = max(picture.size for found in pictures.values() for picture in found)
+        count = max(1, min(A_CLASS, SAMPLE_BYTES // (size * len(pictures))))
+        first = [found[:count] for found in pictures.values()]
+        labels = np.repeat(np.arange(len(first)), [len(found) for found in first])
+        return cls(np.stack([picture.ravel() for found in first for picture in found]), labels, list(pictures))
 
 
 class Probe:
@@ -31,14 +40,12 @@ class Probe:
 
     Args:
         model: takes ``uint8`` ``(batch, pixels)``, returns probabilities ``(batch, classes)``.
-        pixels: of training pictures of all classes.
-        labels: the places of their classes.
+        samples: what it is shown.
     """
 
-    def __init__(self, model: keras.Model, pixels: np.ndarray, labels: np.ndarray) -> None:
-        self.model = model
-        self.pixels = tf.constant(pixels)
-        self.labels = labels
+    def __init__(self, model: keras.Model, samples: Samples) -> None:
+        self.pixels = tf.constant(samples.pixels)
+        self.labels = samples.labels
         self.rectified = [layer for layer in model.layers if layer.trainable and _is_rectified(layer)]
         self.inside = keras.Model(model.inputs, [model.output, *(layer.output for layer in self.rectified)])
         self.kernels = [variable for variable in model.trainable_variables if len(variable.shape) > 1]

@@ -26,6 +26,9 @@ _ANCHOR = "handshape anchor"
 class Profile(Callback):
     """Rank 0 records some steps of the second epoch, or of the first where there is no other.
 
+    ``found`` is what was recorded in this epoch, if anything: ``steps``, ``seconds``, and ``shares``, see
+    :func:`shares`.
+
     Args:
         folder: of the store, where the recordings go.
     """
@@ -33,12 +36,12 @@ class Profile(Callback):
     def __init__(self, folder: str) -> None:
         super().__init__()
         self.folder = folder
-        self.shares: dict[str, Any] | None = None
-        self.local: Path | None = None
-        self.taken = False
+        self.found: dict[str, Any] | None = None
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self.here = hvd.rank() == 0 and self.shares is None and epoch == min(1, self.params["epochs"] - 1)
+        self.here = hvd.rank() == 0 and epoch == min(1, self.params["epochs"] - 1)
+        self.found = None
+        self.local: Path | None = None
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         # the first steps of an epoch fill what is read ahead
@@ -52,37 +55,27 @@ class Profile(Callback):
             pass
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        if self.local is None or self.taken or self.shares is not None or not self._is_last(batch):
+        last = self.local is not None and batch + 1 >= min(self.first + STEPS, self.params["steps"])
+        if not self.here or self.local is None or not last:
             return
         seconds = time.time() - self.begin
+        self.here = False
         hvd.stop_timeline()
         tf.profiler.experimental.stop()
         try:
-            self._keep(batch + 1 - self.first, seconds)
+            self._keep(self.local, batch + 1 - self.first, seconds)
         except Exception as error:  # a training is worth more than its profile
             print(f"the profile cannot be kept: {type(error).__name__}: {error}", flush=True)
-            self.taken = True
         shutil.rmtree(self.local, ignore_errors=True)
 
-    def _keep(self, steps: int, seconds: float) -> None:
-        assert self.local is not None
-        (recorded,) = self.local.rglob("*.xplane.pb")
-        found = shares(recorded.read_bytes(), (self.local / TIMELINE).read_text(), self.begin, seconds)
-        self.shares = {"steps": steps, "seconds": seconds, "shares": found}
+    def _keep(self, local: Path, steps: int, seconds: float) -> None:
+        (recorded,) = local.rglob("*.xplane.pb")
+        found = shares(recorded.read_bytes(), (local / TIMELINE).read_text(), self.begin, seconds)
         system, folder = fsspec.core.url_to_fs(self.folder)
         system.makedirs(folder, exist_ok=True)
-        for file in (file for file in self.local.rglob("*") if file.is_file()):
+        for file in (file for file in local.rglob("*") if file.is_file()):
             system.put_file(str(file), f"{folder}/{file.name}")
-
-    def take(self) -> dict[str, Any] | None:
-        """What was recorded, when it is first asked for: ``steps``, ``seconds``, and ``shares``, see :func:`shares`."""
-        if self.taken or self.shares is None:
-            return None
-        self.taken = True
-        return self.shares
-
-    def _is_last(self, batch: int) -> bool:
-        return batch + 1 >= min(self.first + STEPS, self.params["steps"])
+        self.found = {"steps": steps, "seconds": seconds, "shares": found}
 
 
 def shares(recorded: bytes, timeline: str, begin: float, seconds: float) -> dict[str, float]:

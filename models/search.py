@@ -5,8 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -23,28 +22,19 @@ STARTUP_TRIALS, WARMUP_EPOCHS = 3, 2
 AGAIN, FAILURE, EPOCHS, SECONDS = "again", "failure", "epochs", "seconds"
 
 
-def open_study(url: str, name: str, search: Search, experiment: dict[str, Any], seed: int) -> optuna.Study:
-    """Begin a study or go on with it; trials that were interrupted are queued again.
+def open_study(url: str, name: str, search: Search, seed: int) -> optuna.Study:
+    """Begin a study or go on with it.
 
     Args:
         url: of the database.
         name: of the study.
         search: what is searched, and what for.
-        experiment: what all trials have in common; a study has trials of one experiment.
         seed: of the sampler.
 
     Raises:
-        TrainingError: the database cannot be opened or written, or has a study of another space or experiment.
+        TrainingError: the database cannot be opened or written.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    about = {
-        "space": {
-            place: {name: value for name, value in asdict(parameter).items() if value is not None}
-            for place, parameter in search.space.items()
-        },
-        "metric": search.metric,
-        "experiment": experiment,
-    }
     try:
         study = optuna.create_study(
             storage=url,
@@ -53,25 +43,19 @@ def open_study(url: str, name: str, search: Search, experiment: dict[str, Any], 
             pruner=optuna.pruners.MedianPruner(STARTUP_TRIALS, WARMUP_EPOCHS),
             load_if_exists=True,
         )
-        began = study.user_attrs
-        for part, found in about.items():
-            if began.get(part, found) != found:
-                raise TrainingError(
-                    f"{without_password(url)}: the study {name} began with another {part}:"
-                    f" {_difference(began.get(part), found)}; give the same, or another --study"
-                )
-            study.set_user_attr(part, found)
-        for trial in study.get_trials(states=(TrialState.RUNNING,)):
-            study.tell(trial.number, state=TrialState.FAIL)
-            study.enqueue_trial(trial.params, user_attrs={AGAIN: trial.number})
     except (SQLAlchemyError, OptunaError, ValueError, RuntimeError, ImportError) as error:
-        if isinstance(error, TrainingError):
-            raise
         said = without_password(str(error).splitlines()[0])
         raise TrainingError(f"{without_password(url)}: the study cannot be opened: {said}") from error
     # the first draws after a new start are not those of the last one
     study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials), constant_liar=True)
     return study
+
+
+def requeue(study: optuna.Study) -> None:
+    """Queue trials that were interrupted again, with their values."""
+    for trial in study.get_trials(states=(TrialState.RUNNING,)):
+        study.tell(trial.number, state=TrialState.FAIL)
+        study.enqueue_trial(trial.params, user_attrs={AGAIN: trial.number})
 
 
 def distributions(search: Search) -> dict[str, BaseDistribution]:
@@ -86,13 +70,6 @@ def _distribution(parameter: Parameter) -> BaseDistribution:
     if isinstance(low, int) and isinstance(high, int):
         return IntDistribution(low, high, log=parameter.log)
     return FloatDistribution(float(low or 0), float(high or 0), log=parameter.log)
-
-
-def _difference(began: Any, now: Any) -> str:
-    if not isinstance(began, dict) or not isinstance(now, dict):
-        return f"{began or 'nothing'}, and this is {now or 'nothing'}"
-    names = [name for name in sorted(set(began) | set(now)) if began.get(name) != now.get(name)]
-    return "; ".join(f"{name}: {_difference(began.get(name), now.get(name))}" for name in names)
 
 
 def finished(study: optuna.Study) -> list[FrozenTrial]:

@@ -12,12 +12,12 @@ from keras.callbacks import Callback
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
-from models.callbacks import CosineSchedule, Logs, PlateauSchedule, StepsPerExecution
+from models.callbacks import Logs, StepsPerExecution, schedules
 from models.cnn import NetworkTraining, train
 from models.data_module import ShardDataModule
 from models.errors import TrainingError
 from models.networks import build_network
-from models.optimizers import build_optimizer
+from models.optimizers import build_loss, build_metrics, build_optimizer
 from models.progression import best_epoch, has_finished
 from models.settings import Network, Training
 from models.store import Part
@@ -145,27 +145,22 @@ def _fit(task: TrialTask, part: Part, end: TrialEnd, history: list[dict[str, Any
     model = build_network(task.network, task.shape, task.classes, task.normalisation)
     model.compile(
         build_optimizer(settings.optimizer, settings.learning_rate),
-        keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing),
-        ["accuracy", keras.metrics.Precision(name="precision"), keras.metrics.Recall(name="recall")],
+        build_loss(settings),
+        build_metrics(),
     )
     data = ShardDataModule(
         task.shape, task.classes, settings.augmentation, task.seed,
         train_dir=part.paths[TRAIN], val_dir=part.paths[VALIDATION], train_batch_size=batch, val_batch_size=batch,
     )  # fmt: skip
-    callbacks: list[Callback] = [StepsPerExecution()]
     # the worker's next trial may be of another kind
     one_dnn = {"auto_mixed_precision_onednn_bfloat16": settings.precision == "bfloat16"}
     tf.config.optimizer.set_experimental_options(one_dnn)
-    if settings.schedule == "cosine":
-        callbacks.append(CosineSchedule(settings.epochs))
-    elif settings.schedule == "plateau":
-        callbacks.append(PlateauSchedule(settings.patience, history))
     model.fit(
         data.train_data(),
         validation_data=data.val_data(),
         steps_per_epoch=max(1, part.rows[TRAIN] // batch),
         validation_steps=-(-part.rows[VALIDATION] // batch),
         epochs=settings.epochs,
-        callbacks=[*callbacks, end],
+        callbacks=[StepsPerExecution(), *schedules(settings, history), end],
         verbose=0,
     )

@@ -17,8 +17,6 @@ SPACE = {
 def study(direction: str, complete: int) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     made = optuna.create_study(direction=direction, sampler=optuna.samplers.RandomSampler(seed=0))
-    made.set_user_attr("metric", "val_loss" if direction == "minimize" else "val_accuracy")
-    made.set_user_attr("space", dict.fromkeys(SPACE))
     for number in range(complete):
         trial = made.ask(SPACE)
         trial.report(0.9, 1)
@@ -33,15 +31,17 @@ def study(direction: str, complete: int) -> optuna.Study:
 
 
 def written(folder: Path, made: optuna.Study) -> str:
-    write_search_report(folder, made, made.trials, "somewhere", False, "train --config {trial}.yaml")
+    write_search_report(folder, made, "val_loss", made.trials, "somewhere", False, "train --config {trial}.yaml")
     return (folder / "report.html").read_text()
 
 
 def test_the_best_trial_comes_first_and_failures_last_with_their_reason(tmp_path: Path) -> None:
-    table = write_search_report(tmp_path, made := study("minimize", 5), made.trials, "somewhere", False, "")
+    table = write_search_report(tmp_path, made := study("minimize", 5), "val_loss", made.trials, "somewhere", False, "")
     assert list(table["trial"]) == [4, 3, 2, 1, 0, 5, 6]
     assert list(table["end"][-2:]) == ["stopped early", "diverged: the loss of epoch 1 is nan"]
-    table = write_search_report(tmp_path, made := study("maximize", 5), made.trials, "somewhere", False, "")
+    table = write_search_report(
+        tmp_path, made := study("maximize", 5), "val_accuracy", made.trials, "somewhere", False, ""
+    )
     assert list(table["trial"][:5]) == [0, 1, 2, 3, 4]
 
 

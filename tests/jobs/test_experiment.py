@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from jobs.command_line import parse_compare, parse_experiment, with_values
 from jobs.experiment import (
     CnnExperiment,
     Experiment,
@@ -15,9 +16,7 @@ from jobs.experiment import (
     LearningCurveExperiment,
     OptimizersExperiment,
     SearchExperiment,
-    parse_compare,
-    parse_experiment,
-    with_values,
+    differences,
 )
 from jobs.session import ROOT
 
@@ -169,6 +168,20 @@ def test_a_metric_that_nobody_reports_is_refused_with_those_there_are(capsys: py
     with pytest.raises(SystemExit):
         parse_experiment(SearchExperiment, "", ["--search.metric", "test_accuracy"])
     assert "'val_loss', 'val_accuracy'" in capsys.readouterr().err
+
+
+def test_an_experiment_that_goes_on_may_differ_in_what_is_of_the_call_alone() -> None:
+    arguments = ["--search.space", f"{{{RATE}: {{low: 0.1, high: 0.2}}}}", "--training.epochs", "3"]
+    _, began = parse_experiment(SearchExperiment, "", arguments)
+
+    def differs(*more: str) -> list[str]:
+        _, now = parse_experiment(SearchExperiment, "", [*arguments, *more])
+        return differences(yaml.safe_load(began), yaml.safe_load(now))
+
+    assert differs("--trials", "99", "--parallel", "1", "--training.watches", "false") == []
+    assert differs("--training.epochs", "9") == ["training.epochs 3"]
+    assert differs("--search.metric", "val_accuracy") == ["search.metric val_loss"]
+    assert differs("--search.space", f"{{{RATE}: {{low: 0.1, high: 0.3}}}}") == [f"search.space.{RATE}.high 0.2"]
 
 
 def test_what_may_hold_a_password_is_in_no_file() -> None:

@@ -77,7 +77,7 @@ def test_another_space_under_the_same_name_is_refused(folder: Path, finished: su
     assert finished.returncode == 0
     other = submit(*COMMAND, "--search.space", "{training.learning_rate: {low: 0.1, high: 0.2}}", cwd=folder)
     assert other.returncode == 1
-    assert "began with another space: training.batch_size" in other.stdout
+    assert "began with search.space.training.batch_size" in other.stdout
     assert "another --study" in other.stdout
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.experiment import CnnExperiment, parse_experiment
+from jobs.command_line import parse_experiment
+from jobs.experiment import CnnExperiment
 from jobs.unfinished import unfinished_run
 from models.checkpoints import Checkpoint, Checkpoints
 from preprocessing.errors import InputError

@@ -2,24 +2,24 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from models.errors import TrainingError
-from models.search import Limits, distributions, finished, open_study, run_trials
+from models.search import Limits, distributions, finished, open_study, requeue, run_trials
 from models.settings import Parameter, Search
 from models.trials import TrialResult
 
 RATE = "training.learning_rate"
 SEARCH = Search({RATE: Parameter(0.001, 0.1, log=True), "training.batch_size": Parameter(16, 64)})
-EXPERIMENT = {"training": {"epochs": 3}}
 
 
-def opened(folder: Path, search: Search = SEARCH, experiment: dict[str, Any] = EXPERIMENT) -> optuna.Study:
-    return open_study(f"sqlite:///{folder}/study.db", "study", search, experiment, 0)
+def opened(folder: Path) -> optuna.Study:
+    study = open_study(f"sqlite:///{folder}/study.db", "study", SEARCH, 0)
+    requeue(study)
+    return study
 
 
 def distance(trial: optuna.Trial) -> TrialResult:
@@ -88,7 +88,7 @@ def test_a_metric_that_is_no_number_is_a_failure(tmp_path: Path) -> None:
 
 def test_a_password_is_not_shown(tmp_path: Path) -> None:
     with pytest.raises(TrainingError) as caught:
-        open_study("mysql+nodriver://me:secret@host/x", "study", SEARCH, EXPERIMENT, 0)
+        open_study("mysql+nodriver://me:secret@host/x", "study", SEARCH, 0)
     assert "secret" not in str(caught.value)
 
 
@@ -114,25 +114,9 @@ def test_an_error_ends_the_trials_beside_it(tmp_path: Path) -> None:
     assert cancelled
 
 
-@pytest.mark.parametrize(
-    ("search", "experiment", "said"),
-    [
-        (Search({RATE: Parameter(0.001, 0.2, log=True)}), EXPERIMENT, "another space"),
-        (Search(SEARCH.space, "val_accuracy"), EXPERIMENT, "another metric: val_loss, and this is val_accuracy"),
-        (SEARCH, {"training": {"epochs": 9}}, "another experiment: training: epochs: 3, and this is 9"),
-    ],
-)
-def test_a_study_of_something_else_is_refused_with_the_difference(
-    tmp_path: Path, search: Search, experiment: dict[str, Any], said: str
-) -> None:
-    run(opened(tmp_path), 1)
-    with pytest.raises(TrainingError, match=said):
-        opened(tmp_path, search, experiment)
-
-
 @pytest.mark.parametrize("url", ["sqlite:////no/such/folder/study.db", "nonsense", "mysql+nodriver://host/y"])
 def test_a_database_that_cannot_be_opened_is_named(url: str) -> None:
     with pytest.raises(TrainingError, match="the study cannot be opened") as caught:
-        open_study(url, "study", SEARCH, EXPERIMENT, 0)
+        open_study(url, "study", SEARCH, 0)
     assert url in str(caught.value)
     assert "\n" not in str(caught.value)

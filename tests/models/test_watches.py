@@ -8,6 +8,7 @@ from keras import layers
 
 from models.callbacks import EpochEnd
 from models.checkpoints import Checkpoints
+from models.probe import Samples
 from models.settings import Training
 from models.watches import findings
 
@@ -49,7 +50,7 @@ def watched(
     hvd.init()
     keras.utils.set_random_seed(0)
     (x, y), count = train, len(CLASSES)
-    samples = {name: [p.reshape(SIDE, SIDE, 1) for p in x[y == i][:6]] for i, name in enumerate(CLASSES)}
+    samples = Samples.of({name: [p.reshape(SIDE, SIDE, 1) for p in x[y == i][:6]] for i, name in enumerate(CLASSES)})
     checkpoints = Checkpoints(folder.as_uri()).claim()
     end = EpochEnd(Training(epochs=epochs), len(x), checkpoints, [], [], 0.0, NOBODY, samples)
     model.compile(optimizer, "categorical_crossentropy", ["accuracy"])

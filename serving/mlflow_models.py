@@ -1,0 +1,57 @@
+"""Models as MLflow keeps, loads and serves them."""
+
+import json
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+import keras
+import mlflow
+import mlflow.pyfunc
+import mlflow.spark
+import mlflow.tensorflow
+import numpy as np
+import pandas as pd
+from mlflow.models import infer_signature
+from pyspark.ml import PipelineModel
+from pyspark.ml.classification import RandomForestClassificationModel
+
+_REQUIREMENTS = ("tensorflow-cpu", "keras", "numpy", "pandas")
+
+
+def log_network(path: Path, classes: list[str], register: str | None) -> None:
+    """Log a network to the active run: in the TensorFlow flavour as ``model``, which answers with probabilities, and as
+    ``letters``, which answers with names. Neither needs this project."""
+    network = keras.models.load_model(path, compile=False)
+    example = np.full((1, network.input_shape[1]), 127, dtype=np.uint8)
+    requirements = [f"{name}=={version(name)}" for name in _REQUIREMENTS]
+    mlflow.tensorflow.log_model(
+        network,
+        name="model",
+        signature=infer_signature(example, network(example).numpy()),
+        input_example=example,
+        pip_requirements=requirements,
+        metadata={"classes": classes},
+    )
+    with tempfile.TemporaryDirectory() as local:
+        names = Path(local) / "classes.json"
+        names.write_text(json.dumps(classes))
+        mlflow.pyfunc.log_model(
+            name="letters",
+            python_model=str(Path(__file__).parent / "letters_model.py"),
+            artifacts={"network": str(path), "classes": str(names)},
+            signature=infer_signature(example, pd.DataFrame({"letter": ["A"], "probability": [0.5]})),
+            input_example=example,
+            pip_requirements=requirements,
+            registered_model_name=register,
+        )
+
+
+def log_forest(run: str, register: str | None) -> None:
+    """Log a run's forest to the active run, behind its pipeline, in the Spark flavour. The pipeline's first stage is
+    this project's."""
+    pipeline = PipelineModel.load(f"{run}/pipeline")
+    forest = RandomForestClassificationModel.load(f"{run}/model")
+    requirements = [f"pyspark=={version('pyspark')}"]
+    whole = PipelineModel([*pipeline.stages, forest])
+    mlflow.spark.log_model(whole, "model", registered_model_name=register, pip_requirements=requirements)
