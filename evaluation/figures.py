@@ -39,9 +39,16 @@ class Picture:
     probability: float | None = None
 
 
-def new_figure(height: float) -> Figure:
+def _figure(height: float) -> Figure:
     with mpl.rc_context(_STYLE):
         return Figure(figsize=(_WIDTH, height), layout="constrained")
+
+
+def new_chart(height: float) -> tuple[Figure, Axes]:
+    """A figure of the common width and style, ``height`` inches high, with one chart."""
+    with mpl.rc_context(_STYLE):
+        figure = _figure(height)
+        return figure, figure.subplots()
 
 
 def save_figures(figures: Iterable[tuple[str, Figure]], folder: Path, source: str) -> None:
@@ -60,7 +67,7 @@ def _turn(names: Iterable[str]) -> int:
 def training_curves(history: pd.DataFrame, best_epoch: int) -> Figure:
     """Loss, accuracy, precision and recall by epoch, training beside validation."""
     names = [name for name in METRICS if name in history]
-    figure = new_figure(2.9 * ((len(names) + 1) // 2))
+    figure = _figure(2.9 * ((len(names) + 1) // 2))
     with mpl.rc_context(_STYLE):
         axes = figure.subplots((len(names) + 1) // 2, 2, squeeze=False)
     for axis, name in zip(axes.flat, names, strict=False):
@@ -84,7 +91,7 @@ def training_curves(history: pd.DataFrame, best_epoch: int) -> Figure:
 def confusion_heatmap(confusion: np.ndarray, classes: Sequence[str]) -> Figure:
     """Rows are the true classes; the colour is the share of the row, the number the pictures."""
     support = np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    figure = new_figure(_WIDTH * 0.86)
+    figure = _figure(_WIDTH * 0.86)
     axis = figure.subplots()
     sns.heatmap(
         confusion / support,
@@ -111,9 +118,7 @@ def confusion_heatmap(confusion: np.ndarray, classes: Sequence[str]) -> Figure:
 def class_distribution(counts: dict[str, dict[str, int]]) -> Figure:
     """Pictures by class and split."""
     table = pd.DataFrame(counts).fillna(0).sort_index()
-    figure = new_figure(3.2)
-    with mpl.rc_context(_STYLE):
-        axis = figure.subplots()
+    figure, axis = new_chart(3.2)
     table.plot.bar(ax=axis, width=0.85, color=[BLUE, ORANGE, "0.5"], rot=_turn(table.index))
     axis.set(title="Pictures by class", xlabel="", ylabel="pictures")
     axis.grid(axis="x", visible=False)
@@ -165,7 +170,7 @@ def confused_pairs_figure(
 
 def pixel_importance_figure(importance: np.ndarray) -> Figure:
     """Which pixels a forest looks at, shape ``(height, width)``."""
-    figure = new_figure(4.6)
+    figure = _figure(4.6)
     axis = figure.subplots()
     image = axis.imshow(importance, cmap="cividis")
     axis.set(title="How much each pixel tells the classes apart", xlabel="column", ylabel="row")
@@ -179,9 +184,7 @@ def loss_curves(curves: Mapping[str, pd.DataFrame]) -> Figure:
     Args:
         curves: by name, ``epoch`` (a fraction) and ``loss``.
     """
-    figure = new_figure(4.2)
-    with mpl.rc_context(_STYLE):
-        axis = figure.subplots()
+    figure, axis = new_chart(4.2)
     colors, dashes = sns.color_palette("colorblind"), ["-", "--", "-.", ":"]
     for index, (name, curve) in enumerate(curves.items()):
         color = colors[index % 10]
@@ -200,9 +203,7 @@ def learning_curve_figure(points: pd.DataFrame) -> Figure:
         points: ``rows``, ``train``, ``validation``, ``test`` (accuracies), ``low`` and ``high`` (of the test's
             interval), a row a size.
     """
-    figure = new_figure(4.2)
-    with mpl.rc_context(_STYLE):
-        axis = figure.subplots()
+    figure, axis = new_chart(4.2)
     looks = {"train": (BLUE, "o", "-"), "validation": (ORANGE, "s", "--"), "test": (GREEN, "D", "-.")}
     for name, (color, marker, dashes) in looks.items():
         label = "training" if name == "train" else name
@@ -217,9 +218,7 @@ def learning_curve_figure(points: pd.DataFrame) -> Figure:
 
 def accuracy_intervals(runs: dict[str, dict[str, float | list[float]]], title: str) -> Figure:
     """Each run's accuracy with its interval; ``accuracy`` and ``accuracy_interval`` by name of the run."""
-    figure = new_figure(0.55 * len(runs) + 1.2)
-    with mpl.rc_context(_STYLE):
-        axis = figure.subplots()
+    figure, axis = new_chart(0.55 * len(runs) + 1.2)
     for place, test in enumerate(runs.values()):
         low, high = test["accuracy_interval"]  # type: ignore[misc]
         axis.plot([low, high], [place, place], color=BLUE, lw=3, solid_capstyle="butt")
@@ -231,9 +230,7 @@ def accuracy_intervals(runs: dict[str, dict[str, float | list[float]]], title: s
 
 def class_differences(recalls: pd.DataFrame) -> Figure:
     """The recall of the classes in which runs differ most: a row a class, a column a run."""
-    figure = new_figure(0.36 * len(recalls) + 1.6)
-    with mpl.rc_context(_STYLE):
-        axis = figure.subplots()
+    figure, axis = new_chart(0.36 * len(recalls) + 1.6)
     markers, colors = "osD^vP*X", sns.color_palette("colorblind")
     places = np.arange(len(recalls))
     axis.hlines(places, recalls.min(axis=1), recalls.max(axis=1), color="0.75", lw=2, zorder=1)
@@ -271,7 +268,7 @@ def _canvas(rows: int, columns: float, title: str, caption: float, left: float =
     """A canvas for ``rows`` of pictures with ``caption`` of a picture's height above each row."""
     pitch = 1 + caption
     scale = _WIDTH / (columns + left)
-    figure = new_figure(rows * pitch * scale + 0.6)
+    figure = _figure(rows * pitch * scale + 0.6)
     figure.suptitle(title, fontsize=11)
     axis = figure.subplots()
     axis.set_axis_off()

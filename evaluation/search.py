@@ -15,7 +15,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
-from evaluation.figures import BLUE, GREEN, ORANGE, RED, new_figure, save_figures
+from evaluation.figures import BLUE, GREEN, ORANGE, RED, new_chart, save_figures
 from evaluation.report import write_study_report
 
 _STATES = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "stopped early", TrialState.FAIL: "failed"}
@@ -50,7 +50,8 @@ def write_search_report(
     """
     table = trial_table(study, trials, metric)
     numbers = [trial.number for trial in trials]
-    study.trials_dataframe().set_index("number").loc[numbers].to_csv(folder / "trials.csv")
+    rows = study.trials_dataframe(("number", "value", "params", "user_attrs", "state"))
+    rows.set_index("number").loc[numbers].to_csv(folder / "trials.csv")
     save_figures(_charts(study, trials, metric), folder / "figures", source)
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     counts = ", ".join(f"{sum(trial.state == state for trial in trials)} {name}" for state, name in _STATES.items())
@@ -83,7 +84,8 @@ def trial_table(study: optuna.Study, trials: list[FrozenTrial], metric: str) -> 
         {
             "trial": trial.number,
             _plain(metric): "" if trial.value is None else f"{trial.value:.4f}",
-            **{name: _shown(value) for name, value in trial.params.items()},
+            # all are fields of network or training
+            **{name.split(".", 1)[1]: _shown(value) for name, value in trial.params.items()},
             "epochs": trial.user_attrs.get("epochs", 0),
             "seconds": f"{trial.user_attrs.get('seconds', 0):.1f}",
             "end": trial.user_attrs.get("failure", _STATES[trial.state]),
@@ -103,8 +105,7 @@ def _charts(study: optuna.Study, trials: list[FrozenTrial], metric: str) -> Iter
 
 
 def _history(study: optuna.Study, complete: list[FrozenTrial], metric: str) -> Figure:
-    figure = new_figure(3.2)
-    axis = figure.subplots()
+    figure, axis = new_chart(3.2)
     numbers, values = [trial.number for trial in complete], np.array([trial.value for trial in complete])
     least = study.direction == optuna.study.StudyDirection.MINIMIZE
     best = np.minimum.accumulate(values) if least else np.maximum.accumulate(values)
@@ -118,8 +119,7 @@ def _history(study: optuna.Study, complete: list[FrozenTrial], metric: str) -> F
 
 
 def _curves(trials: list[FrozenTrial], metric: str) -> Figure:
-    figure = new_figure(3.6)
-    axis = figure.subplots()
+    figure, axis = new_chart(3.6)
     shown: set[TrialState] = set()
     labels: list[tuple[int, float, int]] = []
     for trial in trials:
@@ -146,8 +146,7 @@ def _curves(trials: list[FrozenTrial], metric: str) -> Figure:
 
 def _parallel_coordinates(study: optuna.Study, complete: list[FrozenTrial], metric: str) -> Figure:
     """A line a trial through its values, each axis from its lowest to its highest; the colour is the metric."""
-    figure = new_figure(4.2)
-    axis = figure.subplots()
+    figure, axis = new_chart(4.2)
     names = list(complete[0].params)
     values = np.array([trial.value for trial in complete], dtype=float)
     order = np.argsort(values) if study.direction == optuna.study.StudyDirection.MAXIMIZE else np.argsort(-values)
@@ -193,8 +192,7 @@ def _places(name: str, complete: list[FrozenTrial]) -> tuple[list[tuple[float, s
 
 def _importance(study: optuna.Study) -> Figure:
     found = _importances(study)
-    figure = new_figure(1.2 + 0.35 * len(found))
-    axis = figure.subplots()
+    figure, axis = new_chart(1.2 + 0.35 * len(found))
     axis.barh(list(found)[::-1], list(found.values())[::-1], color=GREEN)
     axis.set(xlabel="share of the importance", title="What mattered")
     return figure
