@@ -222,11 +222,10 @@ class ExecutorWatch:
         return [executor for executor in self._dead() if executor.id() not in self.before and not _let_go(executor)]
 
     def lost(self) -> list[str]:
-        """The host of each, and Spark's word on why."""
-        reasons = [(_host(executor), executor.removeReason()) for executor in self._lost()]
-        return [
-            f"{host} ({reason.get().strip().rstrip('.')})" if reason.isDefined() else host for host, reason in reasons
-        ]
+        """The host of each, and Spark's word on why, where it has one."""
+        found = [(_host(executor), executor.removeReason()) for executor in self._lost()]
+        reasons = [(host, reason.get().strip().rstrip(".") if reason.isDefined() else "") for host, reason in found]
+        return [f"{host} ({reason})" if reason else host for host, reason in reasons]
 
     def wait(self, seconds: float) -> list[str]:
         """As :meth:`lost`, as soon as there is one, or after so many seconds: Spark may learn of it after Horovod."""

@@ -44,7 +44,7 @@ def assert_refused(done: Finished, *said: str) -> None:
 
 @pytest.fixture(scope="module")
 def trained(cluster: Cluster) -> Finished:
-    """A training during which the master restarts: it costs nothing, and the tests some minutes less than one more."""
+    """A training during which the master restarts, which spares the tests some minutes of one more training."""
     job = cluster.job("trained", *CNN, "--training.epochs", "9", "--training.batch-size", "30", "--run", "runs/whole")
     job.until("epoch 1/9")
     cluster.call("restart", "master")
@@ -62,7 +62,10 @@ def test_a_network_is_trained_on_both_workers_also_while_the_master_restarts(
     # 24 letters: chance is 0.04; the same rows and settings locally give as much
     assert found["test"]["accuracy"] > 0.7
     assert found["rows"] == {"train": 2160, "validation": 240, "test": 480, "rejected": 0}
-    assert (found["num_proc"], found["restarts"]) == (2, 0)
+    assert found["num_proc"] == 2
+    # None with a master that is back within the 5 to 15 seconds after which a worker registers anew. With a slower one,
+    # as on a cold disk, Spark kills the executor of a worker that does so while the master still asks what is running.
+    assert found["restarts"] <= 1
     assert history(cluster, "whole")["epoch"].tolist() == list(range(1, 10))
     assert left(cluster) == []
 
@@ -143,8 +146,10 @@ def test_a_job_goes_on_when_a_host_goes_without_a_word(whole: Cluster) -> None:
 
 
 def test_a_stopped_job_ends_in_order_and_one_that_lost_its_driver_goes_on(whole: Cluster) -> None:
-    job = whole.job("stopped", *CNN, "--run", "runs/resumed")
-    job.until("epoch 2/6")
+    # so many epochs that the last has not finished before the workers know that the driver is gone
+    command = [*CNN, "--training.epochs", "16", "--run", "runs/resumed"]
+    job = whole.job("stopped", *command)
+    job.until("epoch  2/16")
     docker("stop", "--time", "60", job.name)
     done = job.finish()
     assert done.returncode != 0
@@ -153,18 +158,18 @@ def test_a_stopped_job_ends_in_order_and_one_that_lost_its_driver_goes_on(whole:
     assert eventually(lambda: processes(whole) == "")
     assert whole.shell("master", "ls -A /shared/runs | grep resumed || true") == ""
 
-    assert_refused(whole.job("refused", *CNN, "--run", "runs/resumed").finish(), "has not finished", "--resume goes on")
+    assert_refused(whole.job("refused", *command).finish(), "has not finished", "--resume goes on")
 
-    job = whole.job("killed", *CNN, "--run", "runs/resumed", "--resume")
-    job.until("epoch 4/6")
+    job = whole.job("killed", *command, "--resume")
+    job.until("epoch  5/16")
     docker("kill", job.name)
     job.finish()
     assert eventually(lambda: processes(whole) == "")
 
-    done = whole.job("resumed", *CNN, "--run", "runs/resumed", "--resume").finish()
+    done = whole.job("resumed", *command, "--resume").finish()
     assert done.returncode == 0, done.stdout
     found, epochs = metrics(whole, "resumed"), history(whole, "resumed")
-    assert epochs["epoch"].tolist() == list(range(1, 7))
+    assert epochs["epoch"].tolist() == list(range(1, 17))
     assert [loss["what"] for loss in found["losses"]] == ["the driver", "the driver"]
     assert left(whole) == []
 
