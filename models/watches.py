@@ -13,6 +13,9 @@ _EXPLODING, _VANISHING = 10.0, 1e-4
 _UNMOVED = 0.02
 # Epochs after which a network that learns does better than guessing.
 _EPOCHS = 3
+# In a row. A healthy network with normalised layers may miss a class for the first two epochs, while the steps are long
+# and the running statistics are behind.
+_LOOKS = 3
 _LOSS_RISE, _ACCURACY_GAP, _EPOCHS_SINCE_BEST = 1.2, 0.05, 2
 
 History = list[dict[str, Any]]
@@ -116,10 +119,10 @@ def _labels_shuffled(seen: _Seen) -> str | None:
 
 
 def _never_predicted(seen: _Seen) -> str | None:
-    looks = [row["probe"]["unanswered"] for row in seen.history if "probe" in row][-2:]
-    if len(looks) < 2 or seen.history[-1]["accuracy"] < 1 - 3 / len(seen.classes):
+    looks = [set(row["probe"]["unanswered"]) for row in seen.history if "probe" in row][-_LOOKS:]
+    if len(looks) < _LOOKS or seen.history[-1]["accuracy"] < 1 - 3 / len(seen.classes):
         return None
-    never = [seen.classes[place] for place in looks[1] if place in looks[0]]
+    never = [seen.classes[place] for place in sorted(set.intersection(*looks))]
     if not never:
         return None
     return (

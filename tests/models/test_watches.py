@@ -132,6 +132,15 @@ def epoch(number: int, **figures: Any) -> dict[str, Any]:
     return row | figures
 
 
+def test_a_class_that_is_missed_at_first_is_not_one_that_is_never_predicted() -> None:
+    missed, answered = {"unanswered": [5]}, {"unanswered": []}
+    history = [epoch(1, accuracy=0.9, probe=missed), epoch(2, accuracy=0.97, probe=missed)]
+    assert findings(history, CLASSES) == []
+    assert findings([*history, epoch(4, accuracy=0.99, probe=answered)], CLASSES) == []
+    [found] = findings([*history, epoch(4, accuracy=0.99, probe=missed)], CLASSES)
+    assert found["watch"] == "class never predicted"
+
+
 def test_what_was_said_once_is_not_said_again() -> None:
     history = [epoch(1, curve=[20.0] * 4)]
     history[0]["findings"] = findings(history, CLASSES)
