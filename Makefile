@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: setup train test lint bench data clean cluster cluster-train cluster-down test-cluster test-data
+.PHONY: setup train serve test lint bench data clean cluster cluster-train cluster-down test-cluster test-data
 
 PYTHON := .venv/bin/python
 
@@ -40,6 +40,9 @@ lint: setup
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
+
+serve: setup
+	$(PYTHON) -m serving $(RUN) $(ARGS)
 
 # ONLY=training,forest for parts of it; DATA and OUTPUT
 bench: setup

@@ -5,10 +5,11 @@ import functools
 import re
 import sys
 from dataclasses import dataclass, fields
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace
+from jsonargparse.typing import NonNegativeInt
 
 from jobs.experiment import CnnExperiment, Experiment
 
@@ -146,6 +147,73 @@ def parse_track(arguments: list[str] | None = None) -> TrackArguments:
     parser.add_argument("--register", type=str, help="a name under which the model is registered")
     parsed = parser.parse_args(with_underscores(sys.argv[1:] if arguments is None else arguments))
     return TrackArguments(parsed.run, parsed.tracking, parsed.register)
+
+
+@dataclass(frozen=True)
+class PredictArguments:
+    """What ``jobs/predict.py`` is given: the run, what it is asked about, and where the answers go."""
+
+    run: str
+    input: str
+    output: str
+    draw: int
+    overwrite: bool
+
+
+def parse_predict(arguments: list[str] | None = None) -> PredictArguments:
+    parser = _Parser(prog="spark-submit jobs/predict.py", description="Predict pictures with a trained run.")
+    parser.add_argument("run", type=str, help="the run directory, of a network or a forest")
+    parser.add_argument(
+        "input",
+        type=str,
+        help="a CSV file in Sign-MNIST's form, with labels or without, or a folder of them; a picture, or a folder of"
+        " pictures; or an image table in Parquet",
+    )
+    parser.add_argument("--output", type=str, default="runs/predictions", help="the folder to write")
+    parser.add_argument("--draw", type=NonNegativeInt, default=0, help="so many pictures are drawn with their answers")
+    parser.add_argument("--overwrite", action="store_true", help="replace a folder that is there")
+    parsed = parser.parse_args(with_underscores(sys.argv[1:] if arguments is None else arguments))
+    return PredictArguments(parsed.run, parsed.input, parsed.output, parsed.draw, parsed.overwrite)
+
+
+@dataclass(frozen=True)
+class StreamArguments:
+    """What ``jobs/stream.py`` is given: the run, where pictures land, and where the answers go."""
+
+    run: str
+    inbox: str
+    outbox: str
+    once: bool
+
+
+def parse_stream(arguments: list[str] | None = None) -> StreamArguments:
+    parser = _Parser(prog="spark-submit jobs/stream.py", description="Predict pictures as they land in a folder.")
+    parser.add_argument("run", type=str, help="the run directory, of a network or a forest")
+    parser.add_argument("inbox", type=str, help="the folder in which pictures land")
+    parser.add_argument("outbox", type=str, help="the folder for the answers, where it goes on if it was ended")
+    parser.add_argument("--once", action="store_true", help="predict what is there now, and end")
+    parsed = parser.parse_args(with_underscores(sys.argv[1:] if arguments is None else arguments))
+    return StreamArguments(parsed.run, parsed.inbox, parsed.outbox, parsed.once)
+
+
+@dataclass(frozen=True)
+class ExportArguments:
+    """What ``jobs/export.py`` is given: the run, the format, and where it goes."""
+
+    run: str
+    format: str
+    output: str
+    overwrite: bool
+
+
+def parse_export(arguments: list[str] | None = None) -> ExportArguments:
+    parser = _Parser(prog="spark-submit jobs/export.py", description="Write a trained network in another format.")
+    parser.add_argument("run", type=str, help="the run directory of a network")
+    parser.add_argument("--format", type=Literal["tflite", "savedmodel", "keras"], default="tflite")
+    parser.add_argument("--output", type=str, default="runs/export", help="the folder to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace a folder that is there")
+    parsed = parser.parse_args(with_underscores(sys.argv[1:] if arguments is None else arguments))
+    return ExportArguments(parsed.run, parsed.format, parsed.output, parsed.overwrite)
 
 
 def with_underscores(arguments: list[str]) -> list[str]:

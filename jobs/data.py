@@ -104,12 +104,21 @@ def read_images(spark: SparkSession, storage: Storage, sources: Sources, experim
 
 @contextmanager
 def drawing(prepared: PreparedImages, folder: Path, source: str) -> Iterator[None]:
-    """Draw what is to be seen of the data alone while the block trains: the driver has nothing else to do."""
+    """Draw what is to be seen of the data alone while the block trains: the driver has nothing else to do.
+
+    The charts go into ``folder``, a picture of each class into ``samples`` beside it.
+    """
 
     def draw() -> None:
+        from PIL import Image
+
         from evaluation import figures  # brings Matplotlib, which takes a second
         from evaluation.figures import Picture
 
+        # one of each class, for who serves the run
+        (folder.parent / "samples").mkdir()
+        for label, group in prepared.samples.items():
+            Image.fromarray(group[0].squeeze()).save(folder.parent / f"samples/{label}.png")
         pictures = [Picture(pixels, label) for label, group in prepared.samples.items() for pixels in group]
         charts = {
             "class_distribution": figures.class_distribution(prepared.counts),

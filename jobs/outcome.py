@@ -38,6 +38,8 @@ from preprocessing.storage import Storage
 VERSIONS = ("pyspark", "horovod", "tensorflow-cpu", "tensorflow", "keras", "petastorm", "pyarrow", "numpy", "pandas")
 # Of fixed size, however many rows there are.
 SHOWN_PAIRS, MISTAKES_A_PAIR, SHOWN_PREDICTIONS = 8, 3, 48
+# Test pictures that the run keeps, for its network in another format to be asked about them.
+KEPT_PICTURES, KEPT_BYTES = 256, 8 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,11 @@ def write_outcome(
             "sources": {name: _of_source(found, prepared.classes) for name, found in judged.confusions.items()},
         }
         pairs = confused_pairs(confusion, prepared.classes)
-        figures.save_figures(_charts(prepared, model, predictions, confusion, pairs), staged.local / "figures", source)
+        with ThreadPoolExecutor() as pool:
+            kept = pool.submit(_keep_test_pictures, prepared, f"{staged.uri}/test_pictures")
+            charts = _charts(prepared, model, predictions, confusion, pairs)
+            figures.save_figures(charts, staged.local / "figures", source)
+            kept.result()
         for name in ("pipeline", "rejected"):
             storage.copy(f"{prepared.folder}/{name}", f"{staged.uri}/{name}")
     finished = Run(run, _about(model), _metrics(prepared, model, confusion, test, source, synthetic, watch))
@@ -221,6 +227,13 @@ def _charts(
         if names:
             pictures = mistakes[0].result(), prepared.samples
             yield "confused_pairs", figures.confused_pairs_figure(shown, *pictures, MISTAKES_A_PAIR)
+
+
+def _keep_test_pictures(prepared: PreparedImages, path: str) -> None:
+    count = max(1, min(KEPT_PICTURES, KEPT_BYTES // prepared.picture_bytes))
+    # an id is a hash: they are of all classes
+    rows = prepared.split(TEST).select("id", "pixels").orderBy("id").limit(count)
+    rows.coalesce(1).write.parquet(path)
 
 
 def _pictures(predicted: DataFrame, shape: tuple[int, int, int]) -> list[Picture]:

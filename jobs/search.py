@@ -1,11 +1,9 @@
 """A search as a job: its trials on the task slots of the cluster, its study in a folder, its report."""
 
-import fcntl
 import hashlib
 import shlex
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from pyspark.sql import SparkSession
 from sqlalchemy.exc import SQLAlchemyError
 
 from evaluation.search import write_search_report
+from jobs.alone import alone
 from jobs.command_line import with_values
 from jobs.data import is_synthetic, make_store_folder, open_sources, read_images, source_name
 from jobs.experiment import CnnExperiment, SearchExperiment, differences
@@ -56,32 +55,9 @@ def search(spark: SparkSession, experiment: SearchExperiment, text: str) -> optu
         check_slots(spark, experiment.trial_processes, "--trial-processes")
     else:
         check_slots(spark, parallel, "--parallel")
-    with _alone(target, experiment.study):
+    # who ran it too would take our trials for lost ones
+    with alone(target, f"--study {experiment.study}"):
         return _search(spark, storage, target, experiment, text, parallel)
-
-
-@contextmanager
-def _alone(target: str, shown: str) -> Iterator[None]:
-    """Nobody else runs the study meanwhile, as far as this machine can tell: it would take our trials for lost ones.
-
-    Raises:
-        InputError: another job runs it, or its folder cannot be written.
-    """
-    if not target.startswith("file:"):
-        yield
-        return
-    folder = local_path(target)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
-    except OSError as error:
-        raise InputError(f"--study {shown}: cannot be written: {error.strerror}") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise InputError(f"--study {shown}: another job runs it") from error
-        yield
 
 
 def _search(

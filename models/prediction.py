@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,6 +15,7 @@ import pyarrow as pa
 import tensorflow as tf
 from pyspark.ml import PipelineModel
 from pyspark.ml.classification import RandomForestClassificationModel
+from pyspark.ml.feature import OneHotEncoderModel, StringIndexerModel
 from pyspark.ml.functions import vector_to_array
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
@@ -35,6 +37,27 @@ PREDICTIONS = T.StructType(
         T.StructField("prediction", T.StringType(), False),
         # In the order of the class names.
         T.StructField("probabilities", T.ArrayType(T.FloatType(), False), False),
+    ]
+)
+
+
+ANSWERS = T.StructType(
+    [
+        T.StructField("id", T.StringType()),
+        # Null where it is not known.
+        T.StructField("label", T.StringType()),
+        # Null where the row cannot be used; reason and detail are null where it can.
+        T.StructField("letter", T.StringType()),
+        T.StructField("probability", T.FloatType()),
+        # The next likely ones, the likeliest first.
+        T.StructField(
+            "next",
+            T.ArrayType(
+                T.StructType([T.StructField("probability", T.FloatType()), T.StructField("letter", T.StringType())])
+            ),
+        ),
+        T.StructField("reason", T.StringType()),
+        T.StructField("detail", T.StringType()),
     ]
 )
 
@@ -67,12 +90,81 @@ def predict_with_forest(
     images: DataFrame, pipeline: PipelineModel, forest: RandomForestClassificationModel, classes: list[str]
 ) -> DataFrame:
     """The columns of ``PREDICTIONS`` for each row of an image table."""
-    predicted = forest.transform(pipeline.transform(images))
+    # those of the label, which may not be known, are the training's
+    features = PipelineModel(
+        [stage for stage in pipeline.stages if not isinstance(stage, StringIndexerModel | OneHotEncoderModel)]
+    )
+    predicted = forest.transform(features.transform(images))
     probabilities = vector_to_array(F.col("probability"), dtype="float32")
     prediction = _name(F.col("prediction"), classes)
     return predicted.select(
         "id", "source", "label", prediction.alias("prediction"), probabilities.alias("probabilities")
     )
+
+
+def answer(
+    rows: DataFrame, predict: Callable[[DataFrame], DataFrame], classes: list[str], runners_up: int = 4
+) -> DataFrame:
+    """Predict what can be, and say of each row what it shows.
+
+    Args:
+        rows: the columns of :data:`preprocessing.inputs.INPUT_TABLE`.
+        predict: gives the columns of ``PREDICTIONS`` for the columns id, source, label and pixels.
+        classes: in the order of the probabilities.
+        runners_up: how many of the next likely classes are named.
+
+    Returns:
+        The columns of ``ANSWERS``, a row for each.
+    """
+    usable = rows.where(F.col("reason").isNull()).select(
+        "id", F.lit("").alias("source"), F.coalesce("label", F.lit("")).alias("label"), "pixels"
+    )
+    named = F.arrays_zip(F.col("probabilities").alias("probability"), F.lit(classes).alias("letter"))
+    best = F.slice(F.reverse(F.array_sort(named)), 1, 1 + runners_up)
+    predicted = predict(usable).withColumn("best", best)
+    answered = predicted.select(
+        "id",
+        F.when(F.col("label") != "", F.col("label")).alias("label"),
+        F.col("prediction").alias("letter"),
+        F.array_max("probabilities").alias("probability"),
+        F.slice("best", 2, runners_up).alias("next"),
+        *(F.lit(None).cast("string").alias(name) for name in ("reason", "detail")),
+    )
+    others = [
+        F.lit(None).cast(ANSWERS[name].dataType).alias(name)
+        if name in ("letter", "probability", "next")
+        else F.col(name)
+        for name in ANSWERS.names
+    ]
+    return answered.union(rows.where(F.col("reason").isNotNull()).select(others))
+
+
+def count_answers(answers: DataFrame, classes: list[str]) -> tuple[dict[str, Any], np.ndarray]:
+    """Count the columns of ``ANSWERS``, which are looked at once.
+
+    Returns:
+        ``rows``, those ``rejected`` with their ``reasons``, those ``unlabelled``, those with ``other_labels`` than the
+        classes, and the ``labelled``; of these how often each class (row) was taken for each class (column), ``int64``
+        of shape ``(classes, classes)``.
+    """
+    place = {name: index for index, name in enumerate(classes)}
+    confusion = np.zeros((len(classes), len(classes)), dtype=np.int64)
+    counts = dict.fromkeys(("rows", "rejected", "unlabelled", "other_labels", "labelled"), 0)
+    reasons: dict[str, int] = {}
+    known = F.when(F.col("reason").isNull(), F.col("label")).alias("label")
+    for reason, label, letter, count in answers.groupBy("reason", known, "letter").count().orderBy("reason").collect():
+        counts["rows"] += count
+        if reason is not None:
+            counts["rejected"] += count
+            reasons[reason] = count
+        elif label is None:
+            counts["unlabelled"] += count
+        elif label not in place:
+            counts["other_labels"] += count
+        else:
+            counts["labelled"] += count
+            confusion[place[label], place[letter]] += count
+    return counts | {"reasons": reasons}, confusion
 
 
 @dataclass(frozen=True)

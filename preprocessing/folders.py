@@ -45,19 +45,68 @@ def read_folder(
     for split, part in _splits(storage, folder).items():
         files = spark.read.format("binaryFile").option("recursiveFileLookup", "true").load(part)
         read_path = _path_reader(folder, source.pattern)
-        count, total, large = _check_names(storage, files, read_path, source, part, classes)
-        # many small pictures a task, and no more bytes than it can hold
-        tasks = max(2 * spark.sparkContext.defaultParallelism, total // TASK_BYTES)
-        read = [files.where(F.col("length") <= MAX_BYTES).select("path", "length", "content").coalesce(tasks)]
-        if large:  # not read, only named
-            sizes = files.where(F.col("length") > MAX_BYTES).select("path", "length")
-            read.append(sizes.withColumn("content", F.lit(None).cast("binary")))
-        empty = [(path, 0, b"") for path in storage.empty_files(part, count)]
-        if empty:
-            read.append(spark.createDataFrame(empty, read[0].schema))
-        parse = functools.partial(_parse_batches, read_path, settings, classes, source.title, split)
-        tables += [table.mapInPandas(parse, PARSED_TABLE) for table in read]
+        found = _check_names(storage, files, read_path, source, part, classes)
+        parse = functools.partial(_parse_batches, read_path, settings, classes, source.title, split, True)
+        tables.append(_contents(spark, storage, files, part, found).mapInPandas(parse, PARSED_TABLE))
     return functools.reduce(DataFrame.unionByName, tables)
+
+
+def read_pictures(
+    spark: SparkSession, storage: Storage, folder: str, settings: Preprocessing, classes: list[str]
+) -> DataFrame:
+    """Read every file of a folder and its folders, labelled where its folder is called like a class.
+
+    Returns:
+        The columns of ``PARSED_TABLE``.
+    """
+    files = spark.read.format("binaryFile").option("recursiveFileLookup", "true").load(folder)
+    sizes = files.select(
+        F.count(F.lit(1)), F.coalesce(F.sum("length"), F.lit(0)), F.count_if(F.col("length") > MAX_BYTES)
+    )
+    [found] = sizes.collect()
+    return decode_files(_contents(spark, storage, files, folder, tuple(found)), folder, settings, classes)
+
+
+def decode_files(files: DataFrame, folder: str, settings: Preprocessing, classes: list[str]) -> DataFrame:
+    """Decode files, labelled where their folder is called like a class.
+
+    Args:
+        files: the columns path, length and content, which is null where the file is too large to be read.
+        folder: that they lie in, or in folders of it, absolute.
+        settings: how pictures are decoded.
+        classes: names of classes beyond those that are known.
+
+    Returns:
+        The columns of ``PARSED_TABLE``, a row for each.
+    """
+    title = folder.rsplit("/", 1)[-1]
+    parse = functools.partial(_parse_batches, _path_reader(folder, None), settings, classes, title, None, False)
+    return files.mapInPandas(parse, PARSED_TABLE)
+
+
+def _contents(
+    spark: SparkSession, storage: Storage, files: DataFrame, folder: str, found: tuple[int, int, int]
+) -> DataFrame:
+    """The path, length and content of each file; that of too large ones is not read.
+
+    Args:
+        spark: the session.
+        storage: its file systems.
+        files: those of the folder that are not empty.
+        folder: where they lie.
+        found: how many there are, their bytes, and how many of them are too large.
+    """
+    count, total, large = found
+    # many small pictures a task, and no more bytes than it can hold
+    tasks = max(2 * spark.sparkContext.defaultParallelism, total // TASK_BYTES)
+    read = [files.where(F.col("length") <= MAX_BYTES).select("path", "length", "content").coalesce(tasks)]
+    if large:
+        sizes = files.where(F.col("length") > MAX_BYTES).select("path", "length")
+        read.append(sizes.withColumn("content", F.lit(None).cast("binary")))
+    empty = [(path, 0, b"") for path in storage.empty_files(folder, count)]
+    if empty:
+        read.append(spark.createDataFrame(empty, read[0].schema))
+    return functools.reduce(DataFrame.unionByName, read)
 
 
 def _splits(storage: Storage, folder: str) -> dict[str | None, str]:
@@ -143,6 +192,7 @@ def _parse_batches(
     classes: list[str],
     source: str,
     split: str | None,
+    labelled: bool,
     batches: Iterable[pd.DataFrame],
 ) -> Iterator[pd.DataFrame]:
     for batch in batches:
@@ -152,7 +202,7 @@ def _parse_batches(
             for path, length, content in zip(part["path"], part["length"], part["content"], strict=True):
                 file, name, signer, frame = read_path(path)
                 label = class_name(name, classes) if name is not None else None
-                if label is None:
+                if label is None and labelled:
                     picture = Decoded(reason="no class in the path", detail="the pattern finds no label in it")
                 elif content is None:
                     picture = Decoded(reason="too large a file", detail=f"{length:,} bytes; {MAX_BYTES:,} are the most")

@@ -12,7 +12,8 @@ from preprocessing.labels import LETTERS, STILL_LETTERS
 
 SIDE = 28
 PIXELS = SIDE * SIDE
-HEADER = ",".join(["label", *(f"pixel{i}" for i in range(1, PIXELS + 1))])
+UNLABELLED_HEADER = ",".join(f"pixel{i}" for i in range(1, PIXELS + 1))
+HEADER = f"label,{UNLABELLED_HEADER}"
 
 _STILL = np.array([letter in STILL_LETTERS for letter in LETTERS])
 # What is made of so many lines fits in the processor's cache.
@@ -30,27 +31,32 @@ class ParsedLine:
     detail: str | None = None
 
 
-def parse_line(line: str) -> ParsedLine:
+def parse_line(line: str, labelled: bool = True) -> ParsedLine:
     """Parse one data line.
 
     Args:
         line: ``label,pixel1,...,pixel784``, the label 0..25 for A..Z, each pixel an integer 0..255.
+        labelled: whether it begins with a label.
     """
     try:
         fields = [field.strip() for field in next(csv.reader([line], strict=True), [])]
     except csv.Error as error:
         return _refused("not CSV", str(error))
-    if len(fields) != PIXELS + 1:
-        kind = "too few fields" if len(fields) < PIXELS + 1 else "too many fields"
-        return _refused(kind, f"{len(fields)}, {PIXELS + 1} expected")
-    number = _integer(fields[0])
-    if number is None or number >= len(LETTERS):
-        return _refused("label outside the letters", f"{_shown(fields[0])}, 0..25 expected")
-    letter = LETTERS[number]
-    if letter not in STILL_LETTERS:
-        return _refused("label J or Z", f"{letter} is moved, no still picture shows it")
-    pixels = [_integer(field) for field in fields[1:]]
-    for position, (pixel, field) in enumerate(zip(pixels, fields[1:], strict=True), 1):
+    expected = PIXELS + labelled
+    if len(fields) != expected:
+        kind = "too few fields" if len(fields) < expected else "too many fields"
+        return _refused(kind, f"{len(fields)}, {expected} expected")
+    letter = None
+    if labelled:
+        label, *fields = fields
+        number = _integer(label)
+        if number is None or number >= len(LETTERS):
+            return _refused("label outside the letters", f"{_shown(label)}, 0..25 expected")
+        letter = LETTERS[number]
+        if letter not in STILL_LETTERS:
+            return _refused("label J or Z", f"{letter} is moved, no still picture shows it")
+    pixels = [_integer(field) for field in fields]
+    for position, (pixel, field) in enumerate(zip(pixels, fields, strict=True), 1):
         if field == "":
             return _refused("missing pixel", f"pixel{position} is empty")
         if pixel is None:
@@ -60,21 +66,24 @@ def parse_line(line: str) -> ParsedLine:
     return ParsedLine(letter, bytes(pixel for pixel in pixels if pixel is not None))
 
 
-def parse_clean(lines: pa.StringArray) -> tuple[np.ndarray, np.ndarray] | None:
+def parse_clean(lines: pa.StringArray, labelled: bool = True) -> tuple[np.ndarray | None, np.ndarray] | None:
     """Parse data lines at once, if there is no fault in them.
 
     Args:
         lines: each with a line feed at its end.
+        labelled: whether they begin with a label.
 
     Returns:
-        The labels, ``uint8`` of shape ``(rows,)``, places in ``LETTERS``, and the pixels, ``uint8`` ``(rows, 784)``; or
-        none, where a line may have a fault, and is to be read by itself.
+        The labels, ``uint8`` of shape ``(rows,)``, places in ``LETTERS``, if they have any, and the pixels, ``uint8``
+        ``(rows, 784)``; or none, where a line may have a fault, and is to be read by itself.
     """
-    values = np.empty((len(lines), PIXELS + 1), dtype=np.uint8)
+    values = np.empty((len(lines), PIXELS + labelled), dtype=np.uint8)
     for start in range(0, len(lines), _BLOCK_ROWS):
         block = values[start : start + _BLOCK_ROWS]
         if not _parse_block(np.frombuffer(content(lines[start : start + _BLOCK_ROWS]), dtype=np.uint8), block):
             return None
+    if not labelled:
+        return (None, values) if len(lines) else None
     labels = values[:, 0]
     if not len(lines) or labels.max() >= len(LETTERS) or not _STILL[labels].all():
         return None

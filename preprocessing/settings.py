@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+import yaml
 from jsonargparse.typing import OpenUnitInterval, PositiveInt
 
 # Smaller ones show nothing, larger ones are no size that a network takes.
@@ -83,6 +84,11 @@ class Preprocessing:
     @property
     def shape(self) -> tuple[int, int, int]:
         return int(self.size), int(self.size), 1 if self.color == "grey" else 3
+
+
+def preprocessing_of(experiment: str) -> Preprocessing:
+    """That of a finished run; ``experiment`` is its ``experiment.yaml``."""
+    return Preprocessing(**yaml.safe_load(experiment)["preprocessing"])
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from preprocessing.arrow import from_rows
 from preprocessing.decoding import resize_pixels
 from preprocessing.errors import InputError
 from preprocessing.labels import LETTERS
-from preprocessing.parsing import HEADER, SIDE, ParsedLine, parse_clean, parse_line
+from preprocessing.parsing import HEADER, SIDE, UNLABELLED_HEADER, ParsedLine, parse_clean, parse_line
 from preprocessing.schema import PARSED_TABLE, TEST, TRAIN
 from preprocessing.settings import Preprocessing
 from preprocessing.similarity import describe, describe_one
@@ -80,25 +80,41 @@ def read_sign_mnist(
     return train.unionByName(test), [kept_train, kept_test]
 
 
-def _check_header(spark: SparkSession, path: str) -> None:
+def read_csv(spark: SparkSession, path: str, settings: Preprocessing) -> tuple[DataFrame, DataFrame]:
+    """Read one file in Sign-MNIST's form, whatever its name, with labels or without.
+
+    Returns:
+        The columns of ``PARSED_TABLE``; and what is kept of it in memory, to be let go.
+
+    Raises:
+        InputError: the file is empty, cannot be unpacked, or has another header.
+    """
+    labelled = _check_header(spark, path, (HEADER, UNLABELLED_HEADER)) == HEADER
+    return _read_file(spark, path, path.rsplit("/", 1)[-1], None, settings, labelled)
+
+
+def _check_header(spark: SparkSession, path: str, allowed: tuple[str, ...] = (HEADER,)) -> str:
     try:
         first = spark.read.text(path).head()
     except (Py4JJavaError, PySparkException) as error:
         raise _unreadable(path, error) from error
     if first is None:
         raise InputError(f"{path}: the file is empty")
-    header = first[0].lstrip("\ufeff").strip()
-    if header.replace('"', "").replace(" ", "") != HEADER:
-        shown = header if len(header) <= 60 else f"{header[:60]}…"
-        raise InputError(f"{path}:1: the header is {shown!r}, not Sign-MNIST's 'label,pixel1,…,pixel784'")
+    line = first[0].lstrip("\ufeff").strip()
+    header = line.replace('"', "").replace(" ", "")
+    if header not in allowed:
+        shown = line if len(line) <= 60 else f"{line[:60]}…"
+        without = ", with or without the label" if UNLABELLED_HEADER in allowed else ""
+        raise InputError(f"{path}:1: the header is {shown!r}, not Sign-MNIST's 'label,pixel1,…,pixel784'{without}")
+    return header
 
 
 def _read_file(
-    spark: SparkSession, path: str, source: str, split: str, settings: Preprocessing
+    spark: SparkSession, path: str, source: str, split: str | None, settings: Preprocessing, labelled: bool = True
 ) -> tuple[DataFrame, DataFrame]:
     # the place of a line at first, not its number: how many there are before a partition is known when all are parsed
     lines = spark.read.text(path).select(F.monotonically_increasing_id().alias("line"), "value")
-    parse = functools.partial(_parse_batches, settings, source, path.rsplit("/", 1)[-1], split)
+    parse = functools.partial(_parse_batches, settings, source, path.rsplit("/", 1)[-1], split, labelled)
     places = (
         lines.where(F.col("line") > 0)  # the header
         .select("line", F.concat("value", F.lit("\n")).alias("text"))
@@ -123,17 +139,22 @@ def _read_file(
 
 
 def _parse_batches(
-    settings: Preprocessing, source: str, file: str, split: str, batches: Iterable[pa.RecordBatch]
+    settings: Preprocessing,
+    source: str,
+    file: str,
+    split: str | None,
+    labelled: bool,
+    batches: Iterable[pa.RecordBatch],
 ) -> Iterator[pa.RecordBatch]:
     schema = to_arrow_schema(PARSED_TABLE)
     constants = {"source": source, "file": file, "split": split}
     for batch in batches:
         rows, text = batch.num_rows, batch.column("text")
-        if clean := parse_clean(text):
+        if clean := parse_clean(text, labelled):
             columns = _columns(*clean, settings)
         else:
             parsed = [
-                parse_line(line.removesuffix("\n")) if line.strip(" \n") else ParsedLine(reason=_BLANK)
+                parse_line(line.removesuffix("\n"), labelled) if line.strip(" \n") else ParsedLine(reason=_BLANK)
                 for line in text.to_pylist()
             ]
             pixels = [
@@ -160,14 +181,15 @@ def _parse_batches(
         yield pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-def _columns(labels: np.ndarray, pixels: np.ndarray, settings: Preprocessing) -> dict[str, Any]:
+def _columns(labels: np.ndarray | None, pixels: np.ndarray, settings: Preprocessing) -> dict[str, Any]:
     """The columns of rows without a fault."""
     shape = (SIDE, SIDE, 1)
     if settings.shape != shape or settings.short_side != SIDE:
         resized = b"".join(resize_pixels(row.tobytes(), shape, settings) for row in pixels)
         pixels = np.frombuffer(resized, dtype=np.uint8).reshape(len(pixels), -1)
     described = describe(pixels.reshape(-1, *settings.shape))
-    return {"label": np.array(LETTERS)[labels], "pixels": from_rows(pixels), "descriptor": from_rows(described)}
+    columns = {"pixels": from_rows(pixels), "descriptor": from_rows(described)}
+    return columns if labels is None else columns | {"label": np.array(LETTERS)[labels]}
 
 
 def _unreadable(path: str, error: Exception) -> InputError:

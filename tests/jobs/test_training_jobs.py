@@ -111,8 +111,9 @@ def test_the_run_directory_is_whole_and_alone(cnn: Finished, folder: Path) -> No
     run = folder / "runs/cnn"
     assert {path.name for path in run.iterdir()} == {
         "classes.json", "experiment.yaml", "figures", "history.csv", "loss_curve.csv", "metrics.json", "model.keras",
-        "pipeline", "predictions", "rejected", "report.html", "run.json",
+        "pipeline", "predictions", "rejected", "report.html", "run.json", "samples", "test_pictures",
     }  # fmt: skip
+    assert {path.stem for path in (run / "samples").iterdir()} == set(STILL_LETTERS)
     assert {path.stem for path in (run / "figures").iterdir()} == {
         "class_distribution", "confused_pairs", "confusion_matrix", "predictions", "samples", "training_curves",
     }  # fmt: skip

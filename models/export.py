@@ -1,0 +1,102 @@
+"""Networks in the formats of phones, browsers and other servers."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from preprocessing.settings import Preprocessing
+
+Predict = Callable[[np.ndarray], np.ndarray]
+
+
+def export_network(
+    network: keras.Model, classes: list[str], preprocessing: Preprocessing, kind: str, folder: Path
+) -> Predict:
+    """Write a network, ``classes.json`` and ``preprocessing.json`` into a folder.
+
+    Args:
+        network: takes ``uint8`` ``(n, pixels)``, gives ``float32`` probabilities ``(n, classes)``; so does what is
+            written.
+        classes: in the order of the probabilities.
+        preprocessing: what was done with the pictures.
+        kind: one of ``FORMATS``.
+        folder: is there and empty.
+
+    Returns:
+        What the written network answers, read from its file.
+    """
+    for name, content in (("classes", classes), ("preprocessing", asdict(preprocessing))):
+        (folder / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
+    return FORMATS[kind](network, folder, classes)
+
+
+def to_tflite(network: keras.Model) -> bytes:
+    """The network for one picture, ``uint8`` of shape ``(1, pixels)``.
+
+    TensorFlow Lite has fast kernels for fixed shapes alone.
+    """
+    shape = tf.TensorSpec((1, network.input_shape[1]), tf.uint8, name="pixels")
+    function = _function(network).get_concrete_function(shape)
+    return tf.lite.TFLiteConverter.from_concrete_functions([function], network).convert()
+
+
+def read_tflite(content: bytes, threads: int = 1) -> Predict:
+    """What such a network answers for any number of pictures, one after the other; for one thread at a time."""
+    interpreter = tf.lite.Interpreter(model_content=content, num_threads=threads)
+    interpreter.allocate_tensors()
+    [asked], [answered] = interpreter.get_input_details(), interpreter.get_output_details()
+
+    def predict(pixels: np.ndarray) -> np.ndarray:
+        found = np.empty((len(pixels), answered["shape"][1]), dtype=np.float32)
+        for place in range(len(pixels)):
+            interpreter.set_tensor(asked["index"], pixels[place : place + 1])
+            interpreter.invoke()
+            found[place] = interpreter.get_tensor(answered["index"])[0]
+        return found
+
+    return predict
+
+
+def _function(network: keras.Model) -> Any:
+    return tf.function(lambda pixels: network(pixels, training=False), autograph=False)
+
+
+def _tflite(network: keras.Model, folder: Path, _: list[str]) -> Predict:
+    path = folder / "model.tflite"
+    path.write_bytes(to_tflite(network))
+    return read_tflite(path.read_bytes())
+
+
+def _saved_model(network: keras.Model, folder: Path, classes: list[str]) -> Predict:
+    module = tf.Module()
+    module.network = network
+    names = tf.constant(classes)
+
+    def serve(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
+        probabilities = network(pixels, training=False)
+        return {"probabilities": probabilities, "letter": tf.gather(names, tf.argmax(probabilities, axis=1))}
+
+    shape = tf.TensorSpec(network.input_shape, tf.uint8, name="pixels")
+    module.serve = tf.function(serve, input_signature=[shape], autograph=False)
+    tf.saved_model.save(module, str(folder / "model"), signatures={"serving_default": module.serve})
+    loaded = tf.saved_model.load(str(folder / "model")).signatures["serving_default"]
+    return lambda pixels: loaded(pixels=tf.constant(pixels))["probabilities"].numpy()
+
+
+def _keras(network: keras.Model, folder: Path, _: list[str]) -> Predict:
+    network.save(folder / "model.keras")
+    loaded = keras.models.load_model(folder / "model.keras", compile=False)
+    return lambda pixels: loaded(pixels).numpy()
+
+
+FORMATS: dict[str, Callable[[keras.Model, Path, list[str]], Predict]] = {
+    "tflite": _tflite,
+    "savedmodel": _saved_model,
+    "keras": _keras,
+}

@@ -1,0 +1,186 @@
+"""Prediction with finished runs, as a user asks for it: at once, as pictures land, and in other formats."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from models.export import read_tflite
+from tests.conftest import BRIEF, ROOT, submit
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("predict")
+
+
+@pytest.fixture(scope="module", params=["cnn", "forest"])
+def run(request: pytest.FixtureRequest, folder: Path, sample: Path) -> str:
+    job, options = {
+        "cnn": ("jobs/train_cnn.py", ("--config", ROOT / "conf/sample.yaml", "--training.epochs", 2)),
+        "forest": ("jobs/train_random_forest.py", ("--forest.trees", 3, "--forest.max-depth", 4)),
+    }[request.param]
+    done = submit(job, *options, "--data", sample, "--run", f"runs/{request.param}", cwd=folder)
+    assert done.returncode == 0, done.stdout
+    return f"runs/{request.param}"
+
+
+def predict(folder: Path, run: str, what: object, *options: object) -> tuple[pd.DataFrame, dict, str]:
+    done = submit("jobs/predict.py", run, what, "--output", "answers", "--overwrite", *options, cwd=folder)
+    assert done.returncode == 0, done.stdout
+    found = json.loads((folder / "answers/metrics.json").read_text())
+    return pd.read_parquet(folder / "answers/predictions").set_index("id").sort_index(), found, done.stdout
+
+
+def test_the_test_file_gives_the_runs_own_test_accuracy(folder: Path, run: str, sample: Path) -> None:
+    answers, found, said = predict(folder, run, sample / "sign_mnist_test.csv", "--draw", 5)
+    trained = json.loads((folder / run / "metrics.json").read_text())["test"]
+    assert found["accuracy"] == trained["accuracy"]
+    assert found["confusion"] == trained["confusion"]
+    assert len(answers) == found["rows"] == 480
+    assert sorted(answers.index)[:2] == ["sign_mnist_test.csv:10", "sign_mnist_test.csv:100"]
+    assert f"accuracy {trained['accuracy']:.4f}" in said
+    for row in answers.itertuples():
+        following = [runner_up["probability"] for runner_up in row.next]
+        assert len(following) == 4
+        assert row.probability >= following[0] >= following[3]
+        assert row.letter not in [runner_up["letter"] for runner_up in row.next]
+    assert Image.open(folder / "answers/predictions.png").width > 500
+
+
+def test_rows_without_labels_get_the_same_answers_and_faulty_ones_their_reason(
+    folder: Path, run: str, sample: Path
+) -> None:
+    lines = (sample / "sign_mnist_test.csv").read_text().splitlines()
+    unlabelled = [line.split(",", 1)[1] for line in lines]
+    unlabelled[3] = unlabelled[3].rsplit(",", 1)[0]
+    unlabelled[5] = "256" + unlabelled[5][unlabelled[5].index(",") :]
+    (folder / "unlabelled.csv").write_text("\n".join(unlabelled) + "\n")
+    labelled, _, _ = predict(folder, run, sample / "sign_mnist_test.csv")
+    answers, found, _ = predict(folder, run, "unlabelled.csv")
+    assert (found["rows"], found["rejected"], found["unlabelled"], found["labelled"]) == (480, 2, 478, 0)
+    assert "accuracy" not in found
+    assert answers.loc["unlabelled.csv:4", "detail"] == "783, 784 expected"
+    assert answers.loc["unlabelled.csv:6", "reason"] == "pixel out of range"
+    good = answers[answers["reason"].isna()]
+    expected = labelled.rename(lambda name: name.replace("sign_mnist_test", "unlabelled")).loc[good.index]
+    assert good["letter"].tolist() == expected["letter"].tolist()
+    np.testing.assert_allclose(good["probability"], expected["probability"], rtol=1e-5)
+
+
+def test_pictures_in_folders_get_one_row_each(folder: Path, run: str, sample: Path) -> None:
+    lines = (sample / "sign_mnist_test.csv").read_text().splitlines()[1:7]
+    pictures = folder / "pictures"
+    for number, line in enumerate(lines):
+        label, *pixels = (int(field) for field in line.split(","))
+        place = pictures / ("unsorted" if number == 0 else chr(65 + label))
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.array(pixels, dtype=np.uint8).reshape(28, 28)).save(place / f"{number}.png")
+    (pictures / "unsorted/notes.txt").write_text("no picture")
+    (pictures / "unsorted/empty.png").touch()
+    labelled, _, _ = predict(folder, run, sample / "sign_mnist_test.csv")
+    answers, found, _ = predict(folder, run, "pictures")
+    assert (found["rows"], found["rejected"], found["unlabelled"], found["labelled"]) == (8, 2, 1, 5)
+    assert answers.loc["unsorted/notes.txt", "reason"] == "not a picture"
+    assert answers.loc["unsorted/empty.png", "reason"] == "empty file"
+    by_number = answers[answers["reason"].isna()].sort_index(key=lambda names: names.str.rsplit("/").str[-1])
+    expected = labelled.loc[[f"sign_mnist_test.csv:{number + 2}" for number in range(6)]]
+    assert by_number["letter"].tolist() == expected["letter"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nothing", "pictures"], "nothing: no such run directory"),
+        (["RUN", "nothing"], "no such file or folder"),
+        (["RUN", "empty"], "the folder is empty"),
+        (["RUN", "other.csv"], "with or without the label"),
+    ],
+)
+@pytest.mark.parametrize("run", ["cnn"], indirect=True)
+def test_what_cannot_be_predicted_is_said(folder: Path, run: str, words: list[str], said: str) -> None:
+    (folder / "empty").mkdir(exist_ok=True)
+    (folder / "other.csv").write_text("a,b\n1,2\n")
+    words = [run if word == "RUN" else word for word in words]
+    done = submit("jobs/predict.py", *words, "--output", "other", cwd=folder)
+    assert done.returncode == 1
+    line = done.stdout.splitlines()[-1]
+    assert line.startswith("error: ")
+    assert said in line
+    assert not (folder / "other").exists()
+
+
+@pytest.mark.parametrize("run", ["cnn"], indirect=True)
+def test_pictures_that_land_are_predicted_once_though_the_job_is_killed(folder: Path, run: str, sample: Path) -> None:
+    inbox, outbox = folder / "inbox", folder / "outbox"
+    inbox.mkdir()
+    lines = (sample / "sign_mnist_test.csv").read_text().splitlines()[1:]
+    pictures = [np.array(line.split(",")[1:], dtype=np.uint8).reshape(28, 28) for line in lines[:250]]
+    for number, picture in enumerate(pictures):
+        Image.fromarray(picture).save(inbox / f"{number:03}.png")
+    whole = (inbox / "000.png").read_bytes()
+    (inbox / "cut off.png").write_bytes(whole[: len(whole) // 2])
+    os.utime(inbox / "cut off.png", (time.time() - 3600,) * 2)  # nobody is writing it any more
+    (inbox / "half.png").write_bytes(whole[: len(whole) // 2])
+    command = [ROOT / ".venv/bin/spark-submit", ROOT / "jobs/stream.py", run, "inbox", "outbox"]
+    with subprocess.Popen(
+        command, cwd=folder, env=os.environ | BRIEF, text=True, stdout=subprocess.PIPE, start_new_session=True
+    ) as job:
+        assert job.stdout is not None
+        while not job.stdout.readline().startswith("batch"):
+            assert job.poll() is None
+        refused = submit("jobs/stream.py", run, "inbox", "outbox", cwd=folder)
+        assert "outbox: another job runs it" in refused.stdout
+        os.killpg(job.pid, signal.SIGKILL)
+    (inbox / "half.png").write_bytes(whole)
+    done = submit("jobs/stream.py", run, "inbox", "outbox", "--once", cwd=folder)
+    assert done.returncode == 0, done.stdout
+    answers = pd.read_parquet(outbox / "predictions")
+    assert sorted(answers["id"]) == [*(f"{number:03}.png" for number in range(250)), "half.png"]
+    labelled, _, _ = predict(folder, run, sample / "sign_mnist_test.csv")
+    expected = labelled.loc[[f"sign_mnist_test.csv:{number + 2}" for number in range(250)], "letter"].tolist()
+    assert answers.set_index("id").sort_index()["letter"].tolist()[:250] == expected
+    assert json.loads((outbox / "quarantine/cut off.png.json").read_text())["reason"] == "truncated picture"
+    assert (outbox / "quarantine/cut off.png").exists()
+
+
+@pytest.mark.parametrize("run", ["cnn"], indirect=True)
+@pytest.mark.parametrize(
+    ("inbox", "outbox", "said"),
+    [
+        ("nothing", "out", "no such folder"),
+        ("a file", "out", "a file; pictures land in a folder"),
+        ("empty", "empty/out", "lies within the inbox"),
+    ],
+)
+def test_what_cannot_be_a_stream_is_said(folder: Path, run: str, inbox: str, outbox: str, said: str) -> None:
+    (folder / "empty").mkdir(exist_ok=True)
+    (folder / "a file").touch()
+    done = submit("jobs/stream.py", run, inbox, outbox, cwd=folder)
+    assert done.returncode == 1
+    assert said in done.stdout.splitlines()[-1]
+    assert not (folder / outbox).exists()
+
+
+@pytest.mark.parametrize("run", ["cnn"], indirect=True)
+def test_an_exported_network_answers_as_the_run_does(folder: Path, run: str) -> None:
+    done = submit("jobs/export.py", run, "--format", "tflite", "--output", "tflite", cwd=folder)
+    assert done.returncode == 0, done.stdout
+    assert "256 of its test pictures, 0 with another letter" in done.stdout
+    assert json.loads((folder / "tflite/preprocessing.json").read_text())["size"] == 28
+    assert json.loads((folder / "tflite/classes.json").read_text())[0] == "A"
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 784), dtype=np.uint8)
+    found = read_tflite((folder / "tflite/model.tflite").read_bytes())(pixels)
+    network = keras.models.load_model(folder / run / "model.keras", compile=False)
+    np.testing.assert_allclose(found, network(pixels).numpy(), atol=1e-5)
+    done = submit("jobs/export.py", run, "--format", "savedmodel", "--output", "saved", cwd=folder)
+    assert done.returncode == 0, done.stdout
+    assert (folder / "saved/model/saved_model.pb").exists()

@@ -1,0 +1,211 @@
+"""The service as a client sees it: a real server, a real network."""
+
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import requests
+import yaml
+from PIL import Image
+
+from evaluation.runs import METRICS_FILE, RUN_FILE, VERSION, write_json
+from models.networks import build_network
+from models.settings import Network
+from preprocessing.labels import STILL_LETTERS
+from preprocessing.normalisation import by_range
+from preprocessing.settings import Preprocessing
+from serving.settings import Limits
+from tests.conftest import ROOT
+
+CLASSES = list(STILL_LETTERS)
+KEY = "a-key-of-this-test"
+
+
+@pytest.fixture(scope="module")
+def network() -> keras.Model:
+    keras.utils.set_random_seed(3)
+    return build_network(Network(name="handshape"), (28, 28, 1), len(CLASSES), by_range(1))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, network: keras.Model) -> Path:
+    """A run directory, as far as a server reads it."""
+    folder = tmp_path_factory.mktemp("runs") / "cnn"
+    (folder / "samples").mkdir(parents=True)
+    network.save(folder / "model.keras")
+    (folder / "classes.json").write_text(json.dumps(CLASSES))
+    (folder / "experiment.yaml").write_text(yaml.safe_dump({"preprocessing": asdict(Preprocessing())}))
+    write_json(folder / RUN_FILE, {"version": VERSION, "job": "cnn"})
+    write_json(folder / METRICS_FILE, {"test": {"confusion": (100 * np.eye(len(CLASSES), dtype=int)).tolist()}})
+    Image.new("L", (28, 28), 99).save(folder / "samples/A.png")
+    return folder
+
+
+@dataclass(frozen=True)
+class Server:
+    process: subprocess.Popen[str]
+    url: str
+
+    def post(self, path: str, data: bytes, kind: str, **headers: str) -> requests.Response:
+        return requests.post(
+            self.url + path, data, headers={"Content-Type": kind, "X-API-Key": KEY} | headers, timeout=60
+        )
+
+
+@pytest.fixture(scope="module")
+def server(run: Path) -> Iterator[Server]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "serving", str(run), "--port", str(port)],
+        cwd=ROOT, env=os.environ | {"HANDSHAPE_API_KEY": KEY}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    url = f"http://127.0.0.1:{port}"
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            requests.get(f"{url}/ping", timeout=1).raise_for_status()
+            break
+        except requests.ConnectionError:
+            assert process.poll() is None, process.communicate()[0]
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+    yield Server(process, url)
+    process.kill()
+    process.communicate()
+
+
+def npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (40, 784), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("path", ["/invocations", "/v1/predict"])
+def test_the_answers_are_the_networks_own(server: Server, network: keras.Model, path: str) -> None:
+    answered = server.post(path, npy(PIXELS), "application/x-npy")
+    assert answered.status_code == 200
+    found = answered.json()
+    expected = network(PIXELS).numpy()
+    assert found["model"] == "cnn"
+    assert [answer["letter"] for answer in found["predictions"]] == [CLASSES[i] for i in expected.argmax(axis=1)]
+    for answer, row in zip(found["predictions"], np.sort(expected, axis=1)[:, ::-1], strict=True):
+        probabilities = [answer["probability"], *(following["probability"] for following in answer["next"])]
+        np.testing.assert_allclose(probabilities, row[:5], rtol=1e-4, atol=1e-6)
+
+
+def test_many_at_once_get_their_own_answers(server: Server, network: keras.Model) -> None:
+    expected = [CLASSES[i] for i in network(PIXELS).numpy().argmax(axis=1)]
+
+    def ask(place: int) -> str:
+        buffer = io.BytesIO()
+        Image.fromarray(PIXELS[place].reshape(28, 28)).save(buffer, "PNG")
+        return server.post("/v1/predict", buffer.getvalue(), "image/png").json()["predictions"][0]["letter"]
+
+    with ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(ask, list(range(40)) * 5)) == expected * 5
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "headers", "status", "said"),
+    [
+        ("image/png", b"no picture", {}, 422, "not a picture"),
+        ("text/plain", b"A", {}, 415, "Content-Type text/plain"),
+        ("application/json", b"{", {}, 400, "no JSON"),
+        ("image/png", b"", {}, 400, "the body is empty"),
+        ("image/png", bytes(Limits().body + 1), {}, 413, "8,388,608 bytes"),
+        ("image/png", b"x", {"X-API-Key": "another"}, 401, "no API key"),
+    ],
+)
+def test_what_is_wrong_is_answered_in_json(
+    server: Server, kind: str, body: bytes, headers: dict[str, str], status: int, said: str
+) -> None:
+    answered = server.post("/v1/predict", body, kind, **headers)
+    assert answered.status_code == status
+    assert said in answered.json()["error"]
+
+
+def test_a_body_without_end_is_cut_off(server: Server) -> None:
+    def parts() -> Iterator[bytes]:
+        for _ in range(20):
+            yield bytes(1024 * 1024)
+
+    try:
+        answered = requests.post(
+            f"{server.url}/v1/predict", parts(), headers={"Content-Type": "image/png", "X-API-Key": KEY}, timeout=60
+        )
+    except requests.ConnectionError:  # the server has hung up while we were still sending
+        return
+    assert answered.status_code == 413
+
+
+def test_words_and_pictures_for_the_page(server: Server) -> None:
+    words = server.post("/v1/words", b'{"letters": "HELO"}', "application/json")
+    assert "HELLO" in words.json()["words"]
+    wrong = server.post("/v1/words", b'{"letters": "../etc"}', "application/json")
+    assert (wrong.status_code, "letters" in wrong.json()["error"]) == (422, True)
+    headers = {"X-API-Key": KEY}
+    assert requests.get(f"{server.url}/v1/model", headers=headers, timeout=60).json()["pictures"] == ["A"]
+    picture = requests.get(f"{server.url}/v1/pictures/A", headers=headers, timeout=60)
+    assert Image.open(io.BytesIO(picture.content)).size == (28, 28)
+    for name in ("B", "..%2F..%2Fmodel.keras"):
+        assert requests.get(f"{server.url}/v1/pictures/{name}", headers=headers, timeout=60).status_code == 404
+
+
+def test_the_page_may_ask_this_server_alone(server: Server) -> None:
+    page = requests.get(server.url, timeout=60)
+    assert "<h1>Handshape</h1>" in page.text
+    assert "default-src 'self'" in page.headers["Content-Security-Policy"]
+    asked = requests.get(f"{server.url}/ping", headers={"Origin": "https://elsewhere.example"}, timeout=60)
+    assert "Access-Control-Allow-Origin" not in asked.headers
+
+
+def test_metrics_count_what_was_asked(server: Server) -> None:
+    server.post("/v1/predict", npy(PIXELS[0]), "application/x-npy")
+    text = requests.get(f"{server.url}/metrics", timeout=60).text
+    assert 'handshape_request_seconds_count{path="/v1/predict",status="200"}' in text
+    assert "handshape_pictures_total" in text
+
+
+@pytest.mark.parametrize(
+    ("job", "said"), [("forest", "a run of forest; a network's is served"), (None, "no such run directory")]
+)
+def test_what_cannot_be_served_is_said(run: Path, tmp_path: Path, job: str | None, said: str) -> None:
+    folder = tmp_path / "other"
+    if job:
+        folder.mkdir()
+        write_json(folder / RUN_FILE, {"version": VERSION, "job": job})
+        write_json(folder / METRICS_FILE, {})
+    done = subprocess.run(
+        [sys.executable, "-m", "serving", str(folder)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr == f"error: {folder}: {said}\n"
+
+
+def test_a_stopped_server_has_logged_what_was_asked_and_not_what_was_in_it(server: Server) -> None:
+    server.post("/v1/predict", b"a secret picture", "image/png")
+    server.process.send_signal(signal.SIGTERM)
+    logged = server.process.communicate(timeout=30)[0].splitlines()
+    lines = [json.loads(line) for line in logged if line.startswith("{")]
+    last = lines[-1]
+    assert (last["method"], last["path"], last["status"], last["pictures"]) == ("POST", "/v1/predict", 422, 0)
+    assert not any("secret" in line or KEY in line for line in logged)
+    assert server.process.returncode == -signal.SIGTERM  # in order: Uvicorn hands the signal on in the end
