@@ -76,7 +76,7 @@ def _csv(body: bytes, settings: Preprocessing, limits: Limits) -> list[bytes]:
         lines = body.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise BodyError(400, f"the CSV is not UTF-8: {error.reason} at byte {error.start}") from error
-    first = lines[0].replace('"', "").replace(" ", "")
+    first = "".join(lines[:1]).replace('"', "").replace(" ", "")
     labelled, has_header = first == HEADER, first in (HEADER, UNLABELLED_HEADER)
     rows = [(number, line) for number, line in enumerate(lines, 1) if line.strip()][has_header:]
     _check_count(len(rows), limits)

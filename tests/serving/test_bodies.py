@@ -85,6 +85,7 @@ def test_many_pictures_keep_their_order() -> None:
         ("text/csv", ROW.rsplit(",", 1)[0].encode(), 422, "line 1: too few fields: 783, 784 expected"),
         ("text/csv", b"\xff\xfe", 400, "not UTF-8"),
         ("text/csv", b"\n\n", 400, "no picture"),
+        ("text/csv", b"\xef\xbb\xbf", 400, "no picture"),
         ("application/json", b"{", 400, "no JSON"),
         ("application/json", b"[" * 100_000, 400, "no JSON"),
         ("application/json", b"[1, 2]", 400, '{"instances": [...]}'),
