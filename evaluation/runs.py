@@ -55,6 +55,17 @@ def read_run(folder: Path, path: str) -> Run:
     return Run(path, about, metrics)
 
 
+def check_job(run: Run, *jobs: str) -> None:
+    """Make sure that a run is of one of these jobs.
+
+    Raises:
+        RunError: it is of another.
+    """
+    job = run.about.get("job")
+    if job not in jobs:
+        raise RunError(f"{run.path}: a run of {job}; one of {' or '.join(jobs)} is needed")
+
+
 def check_comparable(runs: list[Run]) -> None:
     """Make sure that all runs were judged on the same rows.
 

@@ -21,6 +21,9 @@ class _Parser(ArgumentParser):
         # an abbreviation that works today is another field's name, or a slip, tomorrow
         super().__init__(allow_abbrev=False, **settings)
 
+    def parse_args(self, args: list[str] | None = None, **settings: Any) -> Namespace:  # type: ignore[override]
+        return super().parse_args(with_underscores(sys.argv[1:] if args is None else args), **settings)
+
     def format_help(self, *arguments: Any) -> str:
         return re.sub(r"--[\w.]+", lambda option: option[0].replace("_", "-"), super().format_help(*arguments))
 
@@ -44,7 +47,7 @@ def parse_experiment(kind: type[E], description: str, arguments: list[str] | Non
         The experiment, and all of it as YAML.
     """
     parser = _parser(kind, description)
-    parsed: Namespace = parser.parse_args(with_underscores(sys.argv[1:] if arguments is None else arguments))
+    parsed: Namespace = parser.parse_args(arguments)
     experiment: Any = _instantiate(parser, kind, parsed)
     if getattr(experiment, "resume", False) and experiment.run is None:
         parser.error("--resume needs the --run that has not finished")
@@ -122,13 +125,13 @@ def parse_compare(arguments: list[str] | None = None) -> CompareArguments:
     parser.add_argument("runs", nargs="+", type=str, help="two or more run directories")
     parser.add_argument("--output", type=str, default="runs/compare", help="the folder to write")
     parser.add_argument("--overwrite", action="store_true", help="replace a folder that is there")
-    parsed = parser.parse_args(with_underscores(sys.argv[1:] if arguments is None else arguments))
+    parsed = parser.parse_args(arguments)
     names = [run.rstrip("/").rsplit("/", 1)[-1] for run in parsed.runs]
     if len(names) < 2:
         parser.error("two or more run directories are compared, one was given")
     if len(set(names)) < len(names):
         parser.error(f"the runs are told apart by their names, and two are called {max(names, key=names.count)}")
-    return CompareArguments(parsed.runs, parsed.output, parsed.overwrite)
+    return CompareArguments(**vars(parsed))
 
 
 @dataclass(frozen=True)
@@ -145,8 +148,7 @@ def parse_track(arguments: list[str] | None = None) -> TrackArguments:
     parser.add_argument("run", type=str, help="the run directory")
     parser.add_argument("--tracking", type=str, help="MLflow's tracking URI; none: MLFLOW_TRACKING_URI's")
     parser.add_argument("--register", type=str, help="a name under which the model is registered")
-    parsed = parser.parse_args(with_underscores(sys.argv[1:] if arguments is None else arguments))
-    return TrackArguments(parsed.run, parsed.tracking, parsed.register)
+    return TrackArguments(**vars(parser.parse_args(arguments)))
 
 
 @dataclass(frozen=True)
@@ -172,8 +174,7 @@ def parse_predict(arguments: list[str] | None = None) -> PredictArguments:
     parser.add_argument("--output", type=str, default="runs/predictions", help="the folder to write")
     parser.add_argument("--draw", type=NonNegativeInt, default=0, help="so many pictures are drawn with their answers")
     parser.add_argument("--overwrite", action="store_true", help="replace a folder that is there")
-    parsed = parser.parse_args(with_underscores(sys.argv[1:] if arguments is None else arguments))
-    return PredictArguments(parsed.run, parsed.input, parsed.output, parsed.draw, parsed.overwrite)
+    return PredictArguments(**vars(parser.parse_args(arguments)))
 
 
 @dataclass(frozen=True)
@@ -192,8 +193,7 @@ def parse_stream(arguments: list[str] | None = None) -> StreamArguments:
     parser.add_argument("inbox", type=str, help="the folder in which pictures land")
     parser.add_argument("outbox", type=str, help="the folder for the answers, where it goes on if it was ended")
     parser.add_argument("--once", action="store_true", help="predict what is there now, and end")
-    parsed = parser.parse_args(with_underscores(sys.argv[1:] if arguments is None else arguments))
-    return StreamArguments(parsed.run, parsed.inbox, parsed.outbox, parsed.once)
+    return StreamArguments(**vars(parser.parse_args(arguments)))
 
 
 @dataclass(frozen=True)
@@ -209,11 +209,10 @@ class ExportArguments:
 def parse_export(arguments: list[str] | None = None) -> ExportArguments:
     parser = _Parser(prog="spark-submit jobs/export.py", description="Write a trained network in another format.")
     parser.add_argument("run", type=str, help="the run directory of a network")
-    parser.add_argument("--format", type=Literal["tflite", "savedmodel", "keras"], default="tflite")
+    parser.add_argument("--format", type=Literal["onnx", "tflite", "savedmodel", "keras"], default="onnx")
     parser.add_argument("--output", type=str, default="runs/export", help="the folder to write")
     parser.add_argument("--overwrite", action="store_true", help="replace a folder that is there")
-    parsed = parser.parse_args(with_underscores(sys.argv[1:] if arguments is None else arguments))
-    return ExportArguments(parsed.run, parsed.format, parsed.output, parsed.overwrite)
+    return ExportArguments(**vars(parser.parse_args(arguments)))
 
 
 def with_underscores(arguments: list[str]) -> list[str]:

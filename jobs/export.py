@@ -21,7 +21,6 @@ def main() -> None:
 
     import numpy as np
 
-    from evaluation.runs import RunError
     from jobs.run_directory import open_runs, staged_run
     from jobs.trained_run import open_network
     from models.errors import TrainingError
@@ -30,8 +29,6 @@ def main() -> None:
 
     storage = Storage(spark)
     (run,) = open_runs(storage, [arguments.run])
-    if run.about.get("job") != "cnn":
-        raise RunError(f"{arguments.run}: a run of {run.about.get('job')}; a network's is exported")
     network, classes, settings = open_network(storage, run)
     folder = storage.absolute(arguments.run)
     pictures = spark.read.parquet(f"{folder}/test_pictures")

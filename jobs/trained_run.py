@@ -11,7 +11,7 @@ from pyspark.ml import PipelineModel
 from pyspark.ml.classification import RandomForestClassificationModel
 from pyspark.sql import DataFrame
 
-from evaluation.runs import Run, RunError
+from evaluation.runs import Run, check_job
 from jobs.run_directory import open_runs
 from models.prediction import predict_with_forest, predict_with_network
 from models.saved_network import load_network
@@ -44,12 +44,10 @@ def open_trained_run(storage: Storage, path: str) -> TrainedRun:
         TrainingError: its network cannot be loaded.
     """
     (run,) = open_runs(storage, [path])
-    job = run.about.get("job")
-    if job == "cnn":
+    check_job(run, "cnn", "forest")
+    if run.about["job"] == "cnn":
         network, classes, settings = open_network(storage, run)
         return TrainedRun(run, classes, settings, lambda rows: predict_with_network(rows, network, classes))
-    if job != "forest":
-        raise RunError(f"{path}: a run of {job}; one of train_cnn or train_random_forest has a model to predict with")
     folder = storage.absolute(path)
     classes, settings = _about(storage, folder)
     pipeline = PipelineModel.load(f"{folder}/pipeline")
@@ -61,8 +59,10 @@ def open_network(storage: Storage, run: Run) -> tuple[keras.Model, list[str], Pr
     """The network of a run of ``jobs/train_cnn.py``, its classes, and what was done with its pictures.
 
     Raises:
+        RunError: the run is of another job.
         TrainingError: it cannot be loaded.
     """
+    check_job(run, "cnn")
     folder = storage.absolute(run.path)
     with tempfile.TemporaryDirectory() as local:
         copy = Path(local) / "model.keras"

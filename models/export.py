@@ -8,11 +8,16 @@ from typing import Any
 
 import keras
 import numpy as np
+import onnxruntime
 import tensorflow as tf
+import tf2onnx
 
 from preprocessing.settings import Preprocessing
 
 Predict = Callable[[np.ndarray], np.ndarray]
+
+# The newest that tf2onnx writes well; every runtime of the last years reads it.
+_OPSET = 17
 
 
 def export_network(
@@ -31,9 +36,28 @@ def export_network(
     Returns:
         What the written network answers, read from its file.
     """
-    for name, content in (("classes", classes), ("preprocessing", asdict(preprocessing))):
+    about = {"classes": classes, "preprocessing": asdict(preprocessing)}
+    for name, content in about.items():
         (folder / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
-    return FORMATS[kind](network, folder, classes)
+    return FORMATS[kind](network, folder, about)
+
+
+def to_onnx(network: keras.Model, properties: dict[str, str]) -> bytes:
+    """The network for any number of pictures, ``pixels`` of shape ``(n, pixels)``, with properties in its metadata."""
+    shape = tf.TensorSpec(network.input_shape, tf.uint8, name="pixels")
+    model, _ = tf2onnx.convert.from_keras(network, (shape,), opset=_OPSET)
+    for name, value in properties.items():
+        model.metadata_props.add(key=name, value=value)
+    return model.SerializeToString()
+
+
+def read_onnx(content: bytes, threads: int = 1) -> Predict:
+    """What such a network answers."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    [asked] = session.get_inputs()
+    return lambda pixels: session.run(None, {asked.name: pixels})[0]
 
 
 def to_tflite(network: keras.Model) -> bytes:
@@ -46,9 +70,9 @@ def to_tflite(network: keras.Model) -> bytes:
     return tf.lite.TFLiteConverter.from_concrete_functions([function], network).convert()
 
 
-def read_tflite(content: bytes, threads: int = 1) -> Predict:
+def read_tflite(content: bytes) -> Predict:
     """What such a network answers for any number of pictures, one after the other; for one thread at a time."""
-    interpreter = tf.lite.Interpreter(model_content=content, num_threads=threads)
+    interpreter = tf.lite.Interpreter(model_content=content)
     interpreter.allocate_tensors()
     [asked], [answered] = interpreter.get_input_details(), interpreter.get_output_details()
 
@@ -67,16 +91,22 @@ def _function(network: keras.Model) -> Any:
     return tf.function(lambda pixels: network(pixels, training=False), autograph=False)
 
 
-def _tflite(network: keras.Model, folder: Path, _: list[str]) -> Predict:
+def _onnx(network: keras.Model, folder: Path, about: dict[str, Any]) -> Predict:
+    path = folder / "model.onnx"
+    path.write_bytes(to_onnx(network, {name: json.dumps(content) for name, content in about.items()}))
+    return read_onnx(path.read_bytes())
+
+
+def _tflite(network: keras.Model, folder: Path, _: dict[str, Any]) -> Predict:
     path = folder / "model.tflite"
     path.write_bytes(to_tflite(network))
     return read_tflite(path.read_bytes())
 
 
-def _saved_model(network: keras.Model, folder: Path, classes: list[str]) -> Predict:
+def _saved_model(network: keras.Model, folder: Path, about: dict[str, Any]) -> Predict:
     module = tf.Module()
     module.network = network
-    names = tf.constant(classes)
+    names = tf.constant(about["classes"])
 
     def serve(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
         probabilities = network(pixels, training=False)
@@ -89,13 +119,14 @@ def _saved_model(network: keras.Model, folder: Path, classes: list[str]) -> Pred
     return lambda pixels: loaded(pixels=tf.constant(pixels))["probabilities"].numpy()
 
 
-def _keras(network: keras.Model, folder: Path, _: list[str]) -> Predict:
+def _keras(network: keras.Model, folder: Path, _: dict[str, Any]) -> Predict:
     network.save(folder / "model.keras")
     loaded = keras.models.load_model(folder / "model.keras", compile=False)
     return lambda pixels: loaded(pixels).numpy()
 
 
-FORMATS: dict[str, Callable[[keras.Model, Path, list[str]], Predict]] = {
+FORMATS: dict[str, Callable[[keras.Model, Path, dict[str, Any]], Predict]] = {
+    "onnx": _onnx,
     "tflite": _tflite,
     "savedmodel": _saved_model,
     "keras": _keras,

@@ -22,6 +22,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from models.imports import no_garbage
+from models.settings import RUNNERS_UP
 from preprocessing.arrow import lists, to_rows
 
 # Pictures at a time: a network holds some hundred times their bytes.
@@ -103,7 +104,7 @@ def predict_with_forest(
 
 
 def answer(
-    rows: DataFrame, predict: Callable[[DataFrame], DataFrame], classes: list[str], runners_up: int = 4
+    rows: DataFrame, predict: Callable[[DataFrame], DataFrame], classes: list[str]
 ) -> DataFrame:
     """Predict what can be, and say of each row what it shows.
 
@@ -111,7 +112,6 @@ def answer(
         rows: the columns of :data:`preprocessing.inputs.INPUT_TABLE`.
         predict: gives the columns of ``PREDICTIONS`` for the columns id, source, label and pixels.
         classes: in the order of the probabilities.
-        runners_up: how many of the next likely classes are named.
 
     Returns:
         The columns of ``ANSWERS``, a row for each.
@@ -120,14 +120,14 @@ def answer(
         "id", F.lit("").alias("source"), F.coalesce("label", F.lit("")).alias("label"), "pixels"
     )
     named = F.arrays_zip(F.col("probabilities").alias("probability"), F.lit(classes).alias("letter"))
-    best = F.slice(F.reverse(F.array_sort(named)), 1, 1 + runners_up)
+    best = F.slice(F.reverse(F.array_sort(named)), 1, 1 + RUNNERS_UP)
     predicted = predict(usable).withColumn("best", best)
     answered = predicted.select(
         "id",
         F.when(F.col("label") != "", F.col("label")).alias("label"),
         F.col("prediction").alias("letter"),
         F.array_max("probabilities").alias("probability"),
-        F.slice("best", 2, runners_up).alias("next"),
+        F.slice("best", 2, RUNNERS_UP).alias("next"),
         *(F.lit(None).cast("string").alias(name) for name in ("reason", "detail")),
     )
     others = [

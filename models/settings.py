@@ -8,6 +8,8 @@ from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, PositiveFl
 OptimizerName = Literal["adam", "adamw", "rmsprop", "sgd"]
 NetworkName = Literal["baseline", "handshape", "handshape_photo", "dexnet_v1", "dexnet_v2", "resnet50"]
 BACKBONES = ("handshape_photo", "resnet50")
+# Classes that an answer names beside the likeliest.
+RUNNERS_UP = 4
 
 
 @dataclass(frozen=True)

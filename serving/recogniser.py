@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluation.runs import RunError, read_run
-from models.export import read_tflite, to_tflite
+from evaluation.runs import check_job, read_run
+from models.export import read_onnx, to_onnx
 from models.saved_network import load_network
+from models.settings import RUNNERS_UP
 from preprocessing.settings import Preprocessing, preprocessing_of
 
 
@@ -31,11 +32,12 @@ class Answer:
 class Recogniser:
     """A network that answers on one core.
 
-    It runs as TensorFlow Lite, a picture at a time.
+    It runs in ONNX Runtime: for one picture of 28 pixels' side as fast as TensorFlow Lite, for batches and photographs
+    twice as fast, and several times as fast as TensorFlow.
 
     Args:
         name: the run's.
-        network: as TensorFlow Lite, for one picture.
+        network: as ONNX.
         classes: in the order of the probabilities.
         preprocessing: of the run's pictures.
         confusion: on the run's test rows, see :class:`models.prediction.Judged`.
@@ -45,7 +47,7 @@ class Recogniser:
         self, name: str, network: bytes, classes: list[str], preprocessing: Preprocessing, confusion: np.ndarray
     ) -> None:
         self.name, self.classes, self.preprocessing, self.confusion = name, classes, preprocessing, confusion
-        self._predict = read_tflite(network)
+        self._predict = read_onnx(network)
 
     @classmethod
     def of_run(cls, path: Path) -> "Recogniser":
@@ -56,9 +58,8 @@ class Recogniser:
             TrainingError: the network cannot be loaded.
         """
         run = read_run(path, str(path))
-        if run.about.get("job") != "cnn":
-            raise RunError(f"{path}: a run of {run.about.get('job')}; a network's is served")
-        network = to_tflite(load_network(path / "model.keras"))
+        check_job(run, "cnn")
+        network = to_onnx(load_network(path / "model.keras"), {})
         classes = json.loads((path / "classes.json").read_text())
         settings = preprocessing_of((path / "experiment.yaml").read_text())
         return cls(run.name, network, classes, settings, np.array(run.metrics["test"]["confusion"]))
@@ -67,9 +68,9 @@ class Recogniser:
         """``float32`` of shape ``(n, classes)`` for ``uint8`` pixels of shape ``(n, pixels)``; one caller at a time."""
         return self._predict(pixels)
 
-    def answers(self, probabilities: np.ndarray, runners_up: int = 4) -> Iterator[Answer]:
+    def answers(self, probabilities: np.ndarray) -> Iterator[Answer]:
         """What each row of probabilities says."""
-        order = np.argsort(-probabilities, axis=1, kind="stable")[:, : 1 + runners_up]
+        order = np.argsort(-probabilities, axis=1, kind="stable")[:, : 1 + RUNNERS_UP]
         for row, places in zip(probabilities, order, strict=True):
             first, *others = [(self.classes[place], float(row[place])) for place in places]
             yield Answer(*first, others)

@@ -185,7 +185,7 @@ def test_metrics_count_what_was_asked(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    ("job", "said"), [("forest", "a run of forest; a network's is served"), (None, "no such run directory")]
+    ("job", "said"), [("forest", "a run of forest; one of cnn is needed"), (None, "no such run directory")]
 )
 def test_what_cannot_be_served_is_said(run: Path, tmp_path: Path, job: str | None, said: str) -> None:
     folder = tmp_path / "other"
