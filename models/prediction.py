@@ -103,9 +103,7 @@ def predict_with_forest(
     )
 
 
-def answer(
-    rows: DataFrame, predict: Callable[[DataFrame], DataFrame], classes: list[str]
-) -> DataFrame:
+def answer(rows: DataFrame, predict: Callable[[DataFrame], DataFrame], classes: list[str]) -> DataFrame:
     """Predict what can be, and say of each row what it shows.
 
     Args:
