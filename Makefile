@@ -34,6 +34,7 @@ train: setup
 	.venv/bin/spark-submit jobs/train_cnn.py --config $(CONFIG) $(if $(DATA),--data $(DATA)) $(if $(RUN),--run $(RUN)) $(ARGS)
 
 test: setup
+	@command -v chromium >/dev/null || { echo "error: chromium is missing, the page is tested in it: apt-get install chromium" >&2; exit 1; }
 	.venv/bin/pytest $(ARGS)
 
 lint: setup

@@ -1,6 +1,12 @@
 #!/usr/bin/env bash
-# What a container is: master, worker, history, or submit with a job and its options.
+# What a container is: master, worker, history, submit with a job and its options, or serve.
 set -euo pipefail
+
+# The model's server, as SageMaker starts it: it needs no Spark, no secret, and no file that can be written.
+if [ "${1:-}" = serve ]; then
+  shift
+  exec .venv/bin/python -m serving "${RUN:-/opt/ml/model}" --host 0.0.0.0 "$@"
+fi
 
 if [ -z "${SPARK_SECRET:-}" ]; then
   echo "error: no secret: set SPARK_SECRET in .env, the same for all containers of a cluster" >&2
@@ -30,7 +36,7 @@ case $role in
     exec .venv/bin/spark-submit --driver-memory "$DRIVER_MEMORY" --executor-memory "$WORKER_MEMORY" "$@"
     ;;
   *)
-    echo "error: the first word is ${role:-missing}; it is one of master, worker, history and submit" >&2
+    echo "error: the first word is ${role:-missing}; it is one of master, worker, history, submit and serve" >&2
     exit 2
     ;;
 esac

@@ -58,7 +58,7 @@ class Cluster:
         buildx = subprocess.run(["docker", "buildx", "version"], capture_output=True, check=False).returncode == 0
         settings = {"SPARK_SECRET": secrets.token_hex(), "DATA_DIR": str(data), "DOCKER_BUILDKIT": str(int(buildx))}
         # beside a cluster that may be up already
-        ports = {"MASTER_PORT": "0", "MASTER_UI_PORT": "0", "HISTORY_PORT": "0"}
+        ports = {"MASTER_PORT": "0", "MASTER_UI_PORT": "0", "HISTORY_PORT": "0", "SERVE_PORT": "0"}
         self.environment = os.environ | settings | ports
         self.jobs: list[Job] = []
 

@@ -4,8 +4,10 @@ import io
 import json
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
+import requests
 
 from tests.cluster.conftest import PROJECT, Cluster, Finished, docker, eventually
 
@@ -100,6 +102,37 @@ def test_a_forest_grows_on_the_workers(cluster: Cluster) -> None:
     ).finish()
     assert done.returncode == 0, done.stdout
     assert metrics(cluster, "forest")["num_proc"] == 2
+
+
+def test_a_run_is_served_by_a_container_that_can_write_nothing(trained: Finished, cluster: Cluster) -> None:
+    cluster.environment["RUN"] = "runs/whole"
+    cluster.call("up", "--detach", "--no-build", "serve")
+    container = cluster.call("ps", "--quiet", "serve")
+    address = docker("port", container, "8080").splitlines()[0].strip()
+    assert address.startswith("127.0.0.1:")
+
+    def ready() -> bool:
+        try:
+            return requests.get(f"http://{address}/ping", timeout=2).ok
+        except requests.ConnectionError:
+            return False
+
+    assert eventually(ready, 90), docker("logs", container)
+    rows = cluster.shell("master", "sed -n 2,101p /data/sample/sign_mnist_test.csv").splitlines()
+    labels, pixels = zip(*(row.split(",", 1) for row in rows), strict=True)
+    answered = requests.post(
+        f"http://{address}/invocations", "\n".join(pixels), headers={"Content-Type": "text/csv"}, timeout=60
+    )
+    letters = [prediction["letter"] for prediction in answered.json()["predictions"]]
+    right = np.mean([letter == chr(ord("A") + int(label)) for letter, label in zip(letters, labels, strict=True)])
+    assert right > 0.7  # as the run's test accuracy
+    assert (
+        cluster.shell("serve", "id -un; touch /opt/handshape/x /shared/x ~/x 2>&1 | grep -c 'Read-only'") == "spark\n3"
+    )
+    docker("stop", "--time", "20", container)
+    [state] = json.loads(docker("inspect", container))
+    assert state["State"]["ExitCode"] in (0, 143)  # stopped in order, not killed (137)
+    cluster.call("rm", "--force", "serve")
 
 
 def test_a_job_goes_on_when_a_worker_is_killed_and_uses_it_when_it_is_back(whole: Cluster) -> None:

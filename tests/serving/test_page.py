@@ -1,0 +1,138 @@
+"""The page in a real browser, before a camera that shows known letters."""
+
+import io
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.serving.conftest import CLASSES, Pictures, Server
+
+WORD = "CLOUD"
+# Of the camera's frames, 30 a second: a letter is held longer than it takes to count, on a slow machine too.
+HELD = 60
+
+
+def clear_picture(pictures: Pictures, network: keras.Model, letter: str) -> np.ndarray:
+    """The one of a letter that the network is surest of."""
+    pixels = pictures.pixels[pictures.letters == letter]
+    return pixels[network(pixels).numpy()[:, CLASSES.index(letter)].argmax()].reshape(28, 28)
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory, pictures: Pictures, network: keras.Model) -> Path:
+    """Motion JPEG of hands that sign the word, each in the middle of 640 x 480 pixels."""
+    path = tmp_path_factory.mktemp("video") / "word.mjpeg"
+    with path.open("wb") as file:
+        for letter in WORD:
+            frame = Image.new("L", (640, 480), 128)
+            hand = Image.fromarray(clear_picture(pictures, network, letter)).resize(
+                (336, 336), Image.Resampling.BICUBIC
+            )
+            frame.paste(hand, (152, 72))
+            buffer = io.BytesIO()
+            frame.convert("RGB").save(buffer, "JPEG", quality=95)
+            file.write(buffer.getvalue() * HELD)
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser(video: Path) -> Iterator[Browser]:
+    chromium = shutil.which("chromium")
+    assert chromium, "these tests need a browser: apt-get install chromium"
+    camera = [
+        "--use-fake-device-for-media-stream",
+        "--use-fake-ui-for-media-stream",
+        f"--use-file-for-fake-video-capture={video}",
+    ]
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", *camera])
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def server(serve: Callable[[str | None], Server]) -> Server:
+    return serve(None)
+
+
+@pytest.fixture
+def page(browser: Browser, server: Server) -> Iterator[Page]:
+    context = browser.new_context()
+    context.set_default_timeout(30_000)
+    opened = context.new_page()
+    asked: list[str] = []
+    faults: list[str] = []
+    opened.on("request", lambda request: asked.append(request.url))
+    opened.on("pageerror", lambda error: faults.append(str(error)))
+    opened.goto(server.url)
+    yield opened
+    context.close()
+    assert faults == []
+    assert all(url.startswith((server.url, "blob:")) for url in asked), asked
+
+
+def test_a_word_signed_before_the_camera_is_spelled(page: Page) -> None:
+    page.get_by_role("button", name="Start the camera").click()
+    expect(page.locator("#raw")).to_have_text(WORD, timeout=60_000)
+    page.get_by_role("button", name="Stop the camera").click()
+    page.get_by_role("group", name="Words that it may be").get_by_role("button", name=WORD, exact=True).click()
+    expect(page.locator("#text")).to_have_text(WORD)
+    expect(page.locator("#raw")).to_have_text("")
+
+
+def test_a_word_is_practised_and_the_score_is_told(page: Page) -> None:
+    page.get_by_role("button", name="Practise").click()
+    page.get_by_label("Word to sign").fill(WORD.lower())
+    page.get_by_role("button", name="Begin").click()
+    expect(page.get_by_role("img", name=f"The sign for {WORD[0]}")).to_be_visible()
+    page.get_by_role("button", name="Start the camera").click()
+    expect(page.locator("#score")).to_contain_text(f"{WORD} in", timeout=60_000)
+    page.get_by_role("button", name="Stop the camera").click()
+
+
+def test_a_word_with_a_letter_that_the_network_does_not_know_is_refused(page: Page) -> None:
+    page.get_by_role("button", name="Practise").click()
+    page.get_by_label("Word to sign").fill("JAZZ")
+    page.get_by_role("button", name="Begin").click()
+    expect(page.get_by_role("alert")).to_have_text("This network does not know J, Z.")
+
+
+def test_a_picture_is_opened_and_a_file_that_is_none_is_said(page: Page, run: Path) -> None:
+    page.get_by_label("Open a picture").set_input_files(run / "samples/C.png")
+    expect(page.locator("#letter")).to_have_text("C")
+    expect(page.get_by_role("list", name="The likeliest letters").get_by_role("listitem")).to_have_count(5)
+    page.get_by_label("Open a picture").set_input_files(run / "classes.json")
+    expect(page.get_by_role("alert")).to_have_text("classes.json is no picture that this browser can open.")
+
+
+def test_the_keyboard_is_enough(page: Page) -> None:
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("button", name="Spell")).to_be_focused()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Practice")).to_be_visible()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("button", name="Start the camera")).to_be_focused()
+
+
+def test_a_server_that_is_gone_is_said(page: Page) -> None:
+    page.route("**/v1/predict", lambda route: route.abort())
+    page.get_by_role("button", name="Start the camera").click()
+    expect(page.get_by_role("alert")).to_contain_text("No answer:")
+    page.get_by_role("button", name="Stop the camera").click()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1200])
+def test_the_page_fits_phones_and_desks(browser: Browser, server: Server, scheme: str, width: int) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    opened = context.new_page()
+    opened.goto(server.url)
+    assert opened.evaluate("document.documentElement.scrollWidth") <= width
+    context.close()
