@@ -9,16 +9,19 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from pydantic import BaseModel, Field
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException as StarletteError
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.batching import Batcher
 from serving.bodies import CONTENT_TYPES, BodyError, read_body
@@ -36,6 +39,9 @@ _PAGE_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
+
+
+_Bearer = Annotated[HTTPAuthorizationCredentials | None, Security(HTTPBearer(auto_error=False))]
 
 
 class Likely(BaseModel):
@@ -113,11 +119,10 @@ class Service:
         busy = Gauge("handshape_requests_at_once", "Predictions that are being made", registry=self.registry)
         busy.set_function(lambda: self._at_once)
 
-    def check_key(self, request: Request) -> None:
+    def check_key(self, bearer: _Bearer) -> None:
         if self.api_key is None:
             return
-        headers = request.headers
-        given = headers.get("authorization", "").removeprefix("Bearer ") or headers.get("x-api-key", "")
+        given = bearer.credentials if bearer else ""
         if not hmac.compare_digest(given.encode(), self.api_key.encode()):
             wanted = {"WWW-Authenticate": "Bearer"}
             raise HTTPException(401, "no API key, or a wrong one: Authorization: Bearer KEY", wanted)
@@ -129,7 +134,7 @@ class Service:
             raise HTTPException(429, f"{limits.requests} requests at once are the most", {"Retry-After": "1"})
         self._at_once += 1
         try:
-            body = await _read(request, limits)
+            body = await request.body()
             async with asyncio.timeout(limits.seconds):
                 kind = request.headers.get("content-type", "")
                 pixels = await asyncio.to_thread(read_body, body, kind, self.recogniser.preprocessing, limits)
@@ -205,14 +210,12 @@ def create_app(service: Service, origins: tuple[str, ...] = ()) -> FastAPI:
 
     app = FastAPI(title="Handshape", version="1", description="Letters of the ASL alphabet", lifespan=lifespan)
     keyed = APIRouter(dependencies=[Depends(service.check_key)], responses={401: {"model": Error}})
-    refused: dict[int | str, dict[str, Any]] = {
-        status: {"model": Error} for status in (400, 408, 413, 415, 422, 429, 504)
-    }
+    refused = _errors(400, 408, 413, 415, 422, 429, 504)
     for path in ("/v1/predict", "/invocations"):
         keyed.add_api_route(
             path, service.predict, methods=["POST"], responses=refused, openapi_extra={"requestBody": _REQUEST_BODY}
         )
-    keyed.add_api_route("/v1/words", service.words, methods=["POST"], responses={422: {"model": Error}})
+    keyed.add_api_route("/v1/words", service.words, methods=["POST"], responses=_errors(400, 408, 413, 422))
     keyed.add_api_route("/v1/model", service.model)
     keyed.add_api_route(
         "/v1/pictures/{letter}",
@@ -228,8 +231,9 @@ def create_app(service: Service, origins: tuple[str, ...] = ()) -> FastAPI:
     for error in (BodyError, StarletteError, RequestValidationError):
         app.add_exception_handler(error, _answer_error)
     if origins:
-        methods, headers = ["GET", "POST"], ["Authorization", "Content-Type", "X-API-Key"]
+        methods, headers = ["GET", "POST"], ["Authorization", "Content-Type"]
         app.add_middleware(CORSMiddleware, allow_origins=list(origins), allow_methods=methods, allow_headers=headers)
+    app.add_middleware(_BoundedBody, limits=service.limits)
     app.middleware("http")(service.log)
     return app
 
@@ -241,6 +245,10 @@ _PAGE_FILES = {
 }
 
 
+def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {status: {"model": Error} for status in statuses}
+
+
 def _fixed(content: bytes, kind: str) -> Callable[[], Awaitable[Response]]:
     async def answer() -> Response:
         return Response(content, media_type=kind, headers=_PAGE_HEADERS)
@@ -248,22 +256,35 @@ def _fixed(content: bytes, kind: str) -> Callable[[], Awaitable[Response]]:
     return answer
 
 
-async def _read(request: Request, limits: Limits) -> bytes:
-    """The body, as far as it is not too large and comes in time."""
-    too_large = HTTPException(413, f"a body of more than {limits.body:,} bytes", {"Connection": "close"})
-    if int(request.headers.get("content-length", "0")) > limits.body:
-        raise too_large
-    parts, size = [], 0
-    try:
-        async with asyncio.timeout(limits.seconds):
-            async for part in request.stream():
-                size += len(part)
-                if size > limits.body:
-                    raise too_large
-                parts.append(part)
-    except TimeoutError as error:
-        raise HTTPException(408, f"the body did not come within {limits.seconds:g} seconds") from error
-    return b"".join(parts)
+class _BoundedBody:
+    """Who reads a body gets an HTTPException when it is too large or does not come in time, on every route."""
+
+    def __init__(self, app: ASGIApp, limits: Limits) -> None:
+        self._app, self._limits = app, limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        limits, read, whole = self._limits, 0, False
+        until = time.monotonic() + limits.seconds
+        announced = int(Headers(scope=scope).get("content-length", "0")) if scope["type"] == "http" else 0
+
+        async def bounded() -> Message:
+            nonlocal read, whole
+            if whole:  # what comes now is that the client has gone
+                return await receive()
+            if announced <= limits.body:
+                try:
+                    async with asyncio.timeout(until - time.monotonic()):
+                        message = await receive()
+                except TimeoutError as error:
+                    said = f"the body did not come within {limits.seconds:g} seconds"
+                    raise HTTPException(408, said, {"Connection": "close"}) from error
+                read += len(message.get("body", b""))
+                whole = not message.get("more_body", False)
+            if max(read, announced) > limits.body:
+                raise HTTPException(413, f"a body of more than {limits.body:,} bytes", {"Connection": "close"})
+            return message
+
+        await self._app(scope, bounded if scope["type"] == "http" else receive, send)
 
 
 def _predictions(recogniser: Recogniser, probabilities: np.ndarray) -> Predictions:

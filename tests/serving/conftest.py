@@ -28,6 +28,7 @@ from tests.conftest import ROOT
 
 CLASSES = list(STILL_LETTERS)
 KEY = "a-key-of-this-test"
+AUTHORISED = {"Authorization": f"Bearer {KEY}"}
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,10 @@ class Server:
 
     def post(self, path: str, data: bytes, kind: str, **headers: str) -> requests.Response:
         return requests.post(
-            self.url + path, data, headers={"Content-Type": kind, "X-API-Key": KEY} | headers, timeout=60
+            self.url + path,
+            data,
+            headers={"Content-Type": kind, "Authorization": f"Bearer {KEY}"} | headers,
+            timeout=60,
         )
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 from evaluation.runs import METRICS_FILE, RUN_FILE, VERSION, write_json
 from serving.settings import Limits
 from tests.conftest import ROOT
-from tests.serving.conftest import CLASSES, KEY, Server
+from tests.serving.conftest import AUTHORISED, CLASSES, KEY, Server
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_many_at_once_get_their_own_answers(server: Server, network: keras.Model
         ("application/json", b"{", {}, 400, "no JSON"),
         ("image/png", b"", {}, 400, "the body is empty"),
         ("image/png", bytes(Limits().body + 1), {}, 413, "8,388,608 bytes"),
-        ("image/png", b"x", {"X-API-Key": "another"}, 401, "no API key"),
+        ("image/png", b"x", {"Authorization": "Bearer another"}, 401, "no API key"),
     ],
 )
 def test_what_is_wrong_is_answered_in_json(
@@ -79,14 +79,18 @@ def test_what_is_wrong_is_answered_in_json(
     assert said in answered.json()["error"]
 
 
-def test_a_body_without_end_is_cut_off(server: Server) -> None:
+@pytest.mark.parametrize(("path", "kind"), [("/v1/predict", "image/png"), ("/v1/words", "application/json")])
+def test_a_body_without_end_is_cut_off(server: Server, path: str, kind: str) -> None:
     def parts() -> Iterator[bytes]:
         for _ in range(20):
             yield bytes(1024 * 1024)
 
     try:
         answered = requests.post(
-            f"{server.url}/v1/predict", parts(), headers={"Content-Type": "image/png", "X-API-Key": KEY}, timeout=60
+            f"{server.url}/v1/predict",
+            parts(),
+            headers={"Content-Type": "image/png", "Authorization": f"Bearer {KEY}"},
+            timeout=60,
         )
     except requests.ConnectionError:  # the server has hung up while we were still sending
         return
@@ -98,12 +102,11 @@ def test_words_and_pictures_for_the_page(server: Server) -> None:
     assert "HELLO" in words.json()["words"]
     wrong = server.post("/v1/words", b'{"letters": "../etc"}', "application/json")
     assert (wrong.status_code, "letters" in wrong.json()["error"]) == (422, True)
-    headers = {"X-API-Key": KEY}
-    assert requests.get(f"{server.url}/v1/model", headers=headers, timeout=60).json()["pictures"] == CLASSES
-    picture = requests.get(f"{server.url}/v1/pictures/A", headers=headers, timeout=60)
+    assert requests.get(f"{server.url}/v1/model", headers=AUTHORISED, timeout=60).json()["pictures"] == CLASSES
+    picture = requests.get(f"{server.url}/v1/pictures/A", headers=AUTHORISED, timeout=60)
     assert Image.open(io.BytesIO(picture.content)).size == (28, 28)
     for name in ("J", "..%2F..%2Fmodel.keras"):
-        assert requests.get(f"{server.url}/v1/pictures/{name}", headers=headers, timeout=60).status_code == 404
+        assert requests.get(f"{server.url}/v1/pictures/{name}", headers=AUTHORISED, timeout=60).status_code == 404
 
 
 def test_the_page_may_ask_this_server_alone(server: Server) -> None:
