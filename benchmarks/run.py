@@ -21,7 +21,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import jobs, training
+from benchmarks import jobs, serving, training
 from benchmarks.charts import draw_growth, draw_ratios
 from benchmarks.measuring import Bench, Figure
 from jobs.session import open_session
@@ -36,6 +36,8 @@ JOBS: dict[str, Callable[[Bench], list[Figure]]] = {
     "growth": jobs.growth,
     "looking": training.looking,
     "folds": training.folds,
+    "serving": serving.serving,
+    "endurance": serving.endurance,
 }
 
 

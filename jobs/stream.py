@@ -53,8 +53,9 @@ def main() -> None:
                 time.sleep(SECONDS)
         finally:
             query.stop()
-        if (error := query.exception()) is not None:
-            raise error
+        for error in (*stream.failures, query.exception()):
+            if error is not None:
+                raise error
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Pictures that land in a folder, each noted once, when it is whole."""
 
 import json
+import stat
 import tempfile
 import time
 import uuid
@@ -87,7 +88,7 @@ class Inbox:
                 status = file.stat()
             except OSError:  # taken away meanwhile
                 continue
-            if file.is_file():
+            if stat.S_ISREG(status.st_mode):
                 found.append((f"file://{file}", status.st_size, int(1000 * status.st_mtime)))
         return sorted(found, key=lambda file: (file[2], file[0]))
 

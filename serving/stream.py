@@ -5,7 +5,7 @@ import re
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,8 @@ class PictureStream:
     predict: Callable[[DataFrame], DataFrame]
     classes: list[str]
     preprocessing: Preprocessing
+    # Why the query has ended, which Spark would tell in hundreds of lines.
+    failures: list[Exception] = field(default_factory=list)
 
     @property
     def notes(self) -> str:
@@ -63,6 +65,13 @@ class PictureStream:
         return stream.option("checkpointLocation", f"{self.outbox}/checkpoint").start()
 
     def _answer(self, batch: DataFrame, number: int) -> None:
+        try:
+            self._predict(batch, number)
+        except Exception as error:
+            self.failures.append(error)
+            raise
+
+    def _predict(self, batch: DataFrame, number: int) -> None:
         start, noted = time.time(), batch.collect()
         if not noted:
             return

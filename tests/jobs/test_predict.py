@@ -171,6 +171,43 @@ def test_what_cannot_be_a_stream_is_said(folder: Path, run: str, inbox: str, out
 
 
 @pytest.mark.parametrize("run", ["cnn"], indirect=True)
+def test_an_outbox_that_cannot_be_written_ends_the_stream_with_one_message(folder: Path, run: str) -> None:
+    for name in ("full/inbox", "full/outbox"):
+        (folder / name).mkdir(parents=True)
+    Image.new("L", (28, 28)).save(folder / "full/inbox/a.png")
+    (folder / "full/outbox/predictions").write_text("in the way")
+    done = submit("jobs/stream.py", run, "full/inbox", "full/outbox", "--once", cwd=folder)
+    assert done.returncode == 1
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith("error: ")
+    assert "predictions" in last
+    assert not any(line.startswith(("Traceback", "\tat ")) for line in done.stdout.splitlines())
+
+
+@pytest.mark.parametrize("run", ["forest"], indirect=True)
+def test_an_image_table_in_parquet_is_predicted_and_its_faulty_rows_have_a_reason(
+    folder: Path, run: str, sample: Path
+) -> None:
+    lines = (sample / "sign_mnist_test.csv").read_text().splitlines()[1:]
+    rows = [np.array(line.split(",")[1:], dtype=np.uint8).tobytes() for line in lines[:50]]
+    names = [f"row {number}" for number in range(50)]
+    table = pd.DataFrame({"id": names, "pixels": rows, "height": 28, "width": 28, "channels": 1})
+    table.loc[7, "width"] = 27
+    table.to_parquet(folder / "table.parquet")
+    labelled, _, _ = predict(folder, run, sample / "sign_mnist_test.csv")
+    answers, found, _ = predict(folder, run, "table.parquet")
+    assert (found["rows"], found["rejected"]) == (50, 1)
+    faulty = answers.loc["row 7", ["reason", "detail"]].tolist()
+    assert faulty == ["wrong number of pixels", "784 bytes for 28 x 27 x 1"]
+    for number in (0, 49):
+        assert answers.loc[f"row {number}", "letter"] == labelled.loc[f"sign_mnist_test.csv:{number + 2}", "letter"]
+    table.drop(columns="height").to_parquet(folder / "table.parquet")
+    refused = submit("jobs/predict.py", run, "table.parquet", "--output", "none", cwd=folder)
+    assert refused.returncode == 1
+    assert "has no column height" in refused.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize("run", ["cnn"], indirect=True)
 def test_an_exported_network_answers_as_the_run_does(folder: Path, run: str) -> None:
     done = submit("jobs/export.py", run, "--format", "onnx", "--output", "onnx", cwd=folder)
     assert done.returncode == 0, done.stdout

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -19,14 +18,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from jobs.tracking import Tracker
 from tests.conftest import ROOT, submit
+from tests.servers import free_port
 
 Finished = subprocess.CompletedProcess[str]
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,6 @@
-"""A run directory with a network that knows the synthetic sample's letters, and servers of it."""
+"""A run directory with a network that knows the synthetic sample's letters, as far as a server reads it."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,7 +8,6 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
-import requests
 import yaml
 from PIL import Image
 
@@ -24,11 +17,8 @@ from models.settings import Network
 from preprocessing.labels import STILL_LETTERS
 from preprocessing.normalisation import by_range
 from preprocessing.settings import Preprocessing
-from tests.conftest import ROOT
 
 CLASSES = list(STILL_LETTERS)
-KEY = "a-key-of-this-test"
-AUTHORISED = {"Authorization": f"Bearer {KEY}"}
 
 
 @dataclass(frozen=True)
@@ -59,7 +49,6 @@ def network(pictures: Pictures) -> keras.Model:
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory, network: keras.Model, pictures: Pictures) -> Path:
-    """A run directory, as far as a server reads it."""
     folder = tmp_path_factory.mktemp("runs") / "cnn"
     (folder / "samples").mkdir(parents=True)
     network.save(folder / "model.keras")
@@ -71,51 +60,3 @@ def run(tmp_path_factory: pytest.TempPathFactory, network: keras.Model, pictures
         pixels = pictures.pixels[pictures.letters == letter][0]
         Image.fromarray(pixels.reshape(28, 28)).save(folder / f"samples/{letter}.png")
     return folder
-
-
-@dataclass(frozen=True)
-class Server:
-    process: subprocess.Popen[bytes]
-    url: str
-    log: Path
-
-    def post(self, path: str, data: bytes, kind: str, **headers: str) -> requests.Response:
-        return requests.post(
-            self.url + path,
-            data,
-            headers={"Content-Type": kind, "Authorization": f"Bearer {KEY}"} | headers,
-            timeout=60,
-        )
-
-
-@pytest.fixture(scope="session")
-def serve(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str | None], Server]]:
-    """Starts servers of the run, with an API key or without."""
-    started = []
-
-    def start(key: str | None) -> Server:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        log = tmp_path_factory.mktemp("server") / "log"  # a pipe that nobody reads would be full one day
-        with log.open("w") as file:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "serving", str(run), "--port", str(port)],
-                cwd=ROOT, env=os.environ | {"HANDSHAPE_API_KEY": key or ""}, stdout=file, stderr=subprocess.STDOUT,
-            )  # fmt: skip
-        started.append(process)
-        url = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                requests.get(f"{url}/ping", timeout=1).raise_for_status()
-                return Server(process, url, log)
-            except requests.ConnectionError:
-                assert process.poll() is None, log.read_text()
-                assert time.monotonic() < deadline
-                time.sleep(0.2)
-
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()

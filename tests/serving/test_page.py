@@ -2,7 +2,7 @@
 
 import io
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import keras
@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.serving.conftest import CLASSES, Pictures, Server
+from tests.servers import Server, served
+from tests.serving.conftest import CLASSES, Pictures
 
 WORD = "CLOUD"
 # Of the camera's frames, 30 a second: a letter is held longer than it takes to count, on a slow machine too.
@@ -57,8 +58,9 @@ def browser(video: Path) -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def server(serve: Callable[[str | None], Server]) -> Server:
-    return serve(None)
+def server(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with served(run, tmp_path_factory.mktemp("server") / "log") as server:
+        yield server
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,12 +18,14 @@ from PIL import Image
 from evaluation.runs import METRICS_FILE, RUN_FILE, VERSION, write_json
 from serving.settings import Limits
 from tests.conftest import ROOT
-from tests.serving.conftest import AUTHORISED, CLASSES, KEY, Server
+from tests.servers import AUTHORISED, KEY, Server, served
+from tests.serving.conftest import CLASSES
 
 
 @pytest.fixture(scope="module")
-def server(serve: Callable[[str | None], Server]) -> Server:
-    return serve(KEY)
+def server(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with served(run, tmp_path_factory.mktemp("server") / "log", KEY) as server:
+        yield server
 
 
 def npy(array: np.ndarray) -> bytes:

@@ -1,0 +1,63 @@
+"""Servers of a run directory, for tests."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import requests
+
+from tests.conftest import ROOT
+
+KEY = "a-key-of-this-test"
+AUTHORISED = {"Authorization": f"Bearer {KEY}"}
+
+
+@dataclass(frozen=True)
+class Server:
+    process: subprocess.Popen[bytes]
+    url: str
+    log: Path
+
+    def post(self, path: str, data: bytes, kind: str, **headers: str) -> requests.Response:
+        return requests.post(self.url + path, data, headers={"Content-Type": kind} | AUTHORISED | headers, timeout=60)
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@contextmanager
+def served(run: Path, log: Path, key: str = "") -> Iterator[Server]:
+    """A server of a run, ready, with an API key or without; what it says is written to a file."""
+    port = free_port()
+    with log.open("w") as file:  # a pipe that nobody reads would be full one day
+        process = subprocess.Popen(
+            [sys.executable, "-m", "serving", str(run), "--port", str(port)],
+            cwd=ROOT, env=os.environ | {"HANDSHAPE_API_KEY": key}, stdout=file, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    server = Server(process, f"http://127.0.0.1:{port}", log)
+    try:
+        deadline = time.monotonic() + 120
+        while not _is_ready(server):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        yield server
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _is_ready(server: Server) -> bool:
+    try:
+        return requests.get(f"{server.url}/ping", timeout=1).ok
+    except requests.ConnectionError:
+        return False
