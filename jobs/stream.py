@@ -20,6 +20,8 @@ def main() -> None:
     arguments: StreamArguments = parse_stream()
     spark = open_session("stream", ("models.prediction", "jobs.trained_run"))
 
+    from pyspark.errors import StreamingQueryException
+
     from jobs.alone import alone
     from jobs.trained_run import open_trained_run
     from models.cluster import check_hosts
@@ -51,6 +53,8 @@ def main() -> None:
                     query.processAllAvailable()
                     break
                 time.sleep(SECONDS)
+        except StreamingQueryException:  # hundreds of lines: why it failed is said below
+            pass
         finally:
             query.stop()
         for error in (*stream.failures, query.exception()):

@@ -1,5 +1,6 @@
 """One trial of a search: a network trained in a Spark task, which reports each epoch and may be stopped."""
 
+import ctypes
 import gc
 import io
 from contextlib import redirect_stdout, suppress
@@ -123,6 +124,7 @@ def _train(task: TrialTask) -> TrialResult:
             history = []
             keras.backend.clear_session()
             gc.collect()  # what another training has left
+            ctypes.CDLL(None).malloc_trim(0)  # and what the C library keeps of it, on top of which this one would come
             keras.utils.set_random_seed(task.seed)
             with redirect_stdout(io.StringIO()):  # Petastorm says when it has read a file
                 _fit(task, part, TrialEnd(task.training, task.trial if single else None, history), history)
@@ -143,11 +145,11 @@ def _train(task: TrialTask) -> TrialResult:
 def _fit(task: TrialTask, part: Part, end: TrialEnd, history: list[dict[str, Any]]) -> None:
     settings, batch = task.training, int(task.training.batch_size)
     model = build_network(task.network, task.shape, task.classes, task.normalisation)
-    model.compile(
-        build_optimizer(settings.optimizer, settings.learning_rate),
-        build_loss(settings),
-        build_metrics(),
-    )
+    optimizer = build_optimizer(settings.optimizer, settings.learning_rate)
+    # One process has nothing to add up. Keras would do so by a function whose gradient TensorFlow keeps for as long as
+    # the worker lives, and with it the graph of the training: 20 MB each.
+    optimizer.aggregate_gradients = lambda gradients: gradients
+    model.compile(optimizer, build_loss(settings), build_metrics())
     data = ShardDataModule(
         task.shape, task.classes, settings.augmentation, task.seed,
         train_dir=part.paths[TRAIN], val_dir=part.paths[VALIDATION], train_batch_size=batch, val_batch_size=batch,

@@ -1,15 +1,19 @@
 """Trials trained in Spark tasks, which report to the driver's study."""
 
+import gc
 from collections.abc import Callable
 from pathlib import Path
 
+import keras
 import numpy as np
 import optuna
 import pytest
 from optuna.pruners import NopPruner, ThresholdPruner
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from tensorflow.python.framework.func_graph import FuncGraph
 
+from models import trials
 from models.settings import Network, Training
 from models.store import Part, write_folds, write_rows
 from models.trial_server import TrialAddress, trial_server
@@ -102,6 +106,26 @@ def test_a_trial_whose_rows_are_not_there_has_failed(spark: SparkSession, tmp_pa
         ).run(spark)  # fmt: skip
     assert result.value is None
     assert str(tmp_path) in str(result.failure)
+
+
+def test_a_worker_keeps_no_graph_of_the_trainings_that_it_has_made(spark: SparkSession, paths: dict[str, str]) -> None:
+    def graphs() -> int:
+        keras.backend.clear_session()
+        gc.collect()
+        return sum(isinstance(each, FuncGraph) and each.name == "train_function" for each in gc.get_objects())
+
+    before, study = graphs(), optuna.create_study(pruner=NopPruner())
+    with trial_server(spark) as server:
+        trial = study.ask()
+        server.trials[trial.number] = trial
+        result = trials._train(
+            TrialTask(
+                TrialAddress(server.address, 0, "val_loss", 3), Network(name="baseline"), Training(epochs=1),
+                (SIDE, SIDE, 1), CLASSES, by_range(1), [Part(dict(paths), ROWS)] * 3, seed=0, cores=1,
+            )
+        )  # fmt: skip
+    assert result.failure is None
+    assert graphs() == before
 
 
 def test_every_fold_validates_once_and_the_value_is_their_mean(
