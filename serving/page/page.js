@@ -21,7 +21,9 @@ const state = {
 async function ask(path, body, type) {
   const headers = type ? { 'Content-Type': type } : {}
   if (state.key) headers.Authorization = `Bearer ${state.key}`
-  const response = await fetch(path, { method: body ? 'POST' : 'GET', headers, body })
+  const response = await fetch(path, { method: body ? 'POST' : 'GET', headers, body }).catch(() => {
+    throw new Error('the server cannot be reached')
+  })
   if (response.status === 401 && !state.asked) {
     state.asked = true
     state.key = window.prompt('This server asks for its API key')
@@ -298,6 +300,6 @@ stage.addEventListener('drop', (event) => {
 $('start').addEventListener('click', start)
 ask('v1/model').then((response) => response.json()).then(({ classes, pictures }) => {
   Object.assign(state, { classes, pictures })
-}).catch((error) => say(`The server does not answer: ${error.message}`))
+}).catch((error) => say(`No answer: ${error.message}`))
 mode('spell')
 next()

@@ -126,7 +126,7 @@ def test_the_keyboard_is_enough(page: Page) -> None:
 def test_a_server_that_is_gone_is_said(page: Page) -> None:
     page.route("**/v1/predict", lambda route: route.abort())
     page.get_by_role("button", name="Start the camera").click()
-    expect(page.get_by_role("alert")).to_contain_text("No answer:")
+    expect(page.get_by_role("alert")).to_have_text("No answer: the server cannot be reached")
     page.get_by_role("button", name="Stop the camera").click()
 
 
