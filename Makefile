@@ -74,7 +74,7 @@ cluster-train: cluster
 	$(COMPOSE) run --rm submit jobs/train_cnn.py --config conf/sign_mnist.yaml --data /data/sign_mnist --run $(or $(RUN),runs/cnn) $(ARGS)
 
 cluster-down:
-	$(COMPOSE) down --remove-orphans
+	$(COMPOSE) --profile serve --profile submit down --remove-orphans
 
 test-data: setup
 	.venv/bin/pytest tests/real_data $(ARGS)

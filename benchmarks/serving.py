@@ -152,7 +152,7 @@ def _served(run: Path) -> Iterator[tuple[psutil.Process, str]]:
                 try:
                     requests.get(f"{url}/ping", timeout=1).raise_for_status()
                     break
-                except requests.ConnectionError as error:
+                except requests.RequestException as error:
                     if process.poll() is not None:
                         raise RuntimeError(f"the server ended with {process.returncode}") from error
                     time.sleep(0.2)

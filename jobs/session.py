@@ -153,6 +153,7 @@ def run_job(job: Callable[[], None]) -> NoReturn:
     SIGTERM ends it like Ctrl-C does, so that what is half-written is removed.
     """
     from py4j.protocol import Py4JError, Py4JJavaError
+    from pyspark.errors import PySparkException
 
     from evaluation.runs import RunError
     from models.errors import TrainingError
@@ -172,7 +173,7 @@ def run_job(job: Callable[[], None]) -> NoReturn:
         sys.exit(_message("interrupted, no run was written", error))
     except OSError as error:  # a full or vanished disk
         sys.exit(_message(str(error), error))
-    except Py4JJavaError as error:
+    except (Py4JJavaError, PySparkException) as error:
         sys.exit(_message(f"Spark: {_cause(error)}", error))
     except Py4JError as error:
         sys.exit(_message("Spark has ended", error))

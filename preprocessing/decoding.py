@@ -24,7 +24,7 @@ class Decoded:
     detail: str | None = None
 
 
-def decode(content: bytes, settings: Preprocessing) -> Decoded:
+def decode(content: bytes, settings: Preprocessing, formats: tuple[str, ...] | None = None) -> Decoded:
     """Decode a file: upright by its EXIF orientation, its shorter side resized, its centre cut out.
 
     Grey, colour, palette, CMYK and 16-bit pictures become 8-bit grey or colour; what is transparent becomes white.
@@ -32,6 +32,7 @@ def decode(content: bytes, settings: Preprocessing) -> Decoded:
     Args:
         content: JPEG, PNG or what else Pillow reads.
         settings: ``size``, ``short_side`` and ``color`` count.
+        formats: of Pillow's that are read; none given: all of them.
     """
     if not content:
         return Decoded(reason="empty file", detail="0 bytes")
@@ -39,7 +40,7 @@ def decode(content: bytes, settings: Preprocessing) -> Decoded:
         # beyond 89 million pixels Pillow suspects a file that unpacks into all of the memory
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(content))
+            image = Image.open(io.BytesIO(content), formats=formats)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         return Decoded(reason="too large a picture", detail=str(error).split(",")[0])
     except UnidentifiedImageError:

@@ -256,6 +256,10 @@ def _fixed(content: bytes, kind: str) -> Callable[[], Awaitable[Response]]:
     return answer
 
 
+# Bytes of a body that is read before the key is asked for.
+_MOST = {"/v1/words": 1024}
+
+
 class _BoundedBody:
     """Who reads a body gets an HTTPException when it is too large or does not come in time, on every route."""
 
@@ -264,6 +268,7 @@ class _BoundedBody:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         limits, read, whole = self._limits, 0, False
+        most = _MOST.get(scope.get("path", ""), limits.body)
         until = time.monotonic() + limits.seconds
         announced = int(Headers(scope=scope).get("content-length", "0")) if scope["type"] == "http" else 0
 
@@ -271,7 +276,7 @@ class _BoundedBody:
             nonlocal read, whole
             if whole:  # what comes now is that the client has gone
                 return await receive()
-            if announced <= limits.body:
+            if announced <= most:
                 try:
                     async with asyncio.timeout(until - time.monotonic()):
                         message = await receive()
@@ -280,8 +285,8 @@ class _BoundedBody:
                     raise HTTPException(408, said, {"Connection": "close"}) from error
                 read += len(message.get("body", b""))
                 whole = not message.get("more_body", False)
-            if max(read, announced) > limits.body:
-                raise HTTPException(413, f"a body of more than {limits.body:,} bytes", {"Connection": "close"})
+            if max(read, announced) > most:
+                raise HTTPException(413, f"a body of more than {most:,} bytes", {"Connection": "close"})
             return message
 
         await self._app(scope, bounded if scope["type"] == "http" else receive, send)

@@ -17,7 +17,7 @@ class Batcher:
 
     Args:
         predict: gives an answer for each row of pixels.
-        size: rows of a batch at most; a request with more is a batch of its own.
+        size: rows of a batch at most; a request with more has several, and those left are dropped when it is given up.
     """
 
     def __init__(self, predict: Callable[[np.ndarray], np.ndarray], size: int = 64) -> None:
@@ -38,10 +38,12 @@ class Batcher:
 
     async def predict(self, pixels: np.ndarray) -> np.ndarray:
         """The answers for ``(n, pixels)``, in their order."""
-        answer: asyncio.Future[np.ndarray] = asyncio.get_running_loop().create_future()
-        self._waiting.append((pixels, answer))
+        loop = asyncio.get_running_loop()
+        parts = [pixels[start : start + self._size] for start in range(0, len(pixels), self._size)]
+        answers: list[asyncio.Future[np.ndarray]] = [loop.create_future() for _ in parts]
+        self._waiting.extend(zip(parts, answers, strict=True))
         self._arrived.set()
-        return await answer
+        return np.concatenate(await asyncio.gather(*answers))
 
     async def _work(self) -> None:
         while True:

@@ -6,6 +6,7 @@ import io
 import json
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,9 @@ from preprocessing.decoding import decode, resize_pixels
 from preprocessing.parsing import HEADER, SIDE, UNLABELLED_HEADER, parse_line
 from preprocessing.settings import Preprocessing
 from serving.settings import Limits
+
+# Pillow's other formats are not made for what strangers send.
+_FORMATS = ("JPEG", "PNG")
 
 
 class BodyError(ValueError):
@@ -49,18 +53,32 @@ def read_body(body: bytes, content_type: str, settings: Preprocessing, limits: L
     return np.stack([np.frombuffer(row, dtype=np.uint8) for row in CONTENT_TYPES[kind](body, settings, limits)])
 
 
-def read_picture(content: bytes, settings: Preprocessing, limits: Limits, where: str = "") -> bytes:
+@dataclass
+class _Unpacked:
+    """The pixels that a request's pictures have in all, as far as they were read."""
+
+    pixels: int = 0
+
+    def add(self, width: int, height: int, limits: Limits, where: str) -> None:
+        self.pixels += width * height
+        if self.pixels > limits.pixels:
+            size = f"{width} x {height}, {self.pixels:,} pixels in all"
+            raise BodyError(413, f"{where}too large a picture: {size}; {limits.pixels:,} a request are the most")
+
+
+def _read_picture(
+    content: bytes, settings: Preprocessing, limits: Limits, unpacked: _Unpacked, where: str = ""
+) -> bytes:
     """Decode a JPEG or PNG as the run's pictures were; ``where`` it is begins the message of what is wrong."""
     try:
-        with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as image:  # no more than its head is read
+        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:  # no more than its head is read
             width, height, frames = *image.size, getattr(image, "n_frames", 1)
     except Exception:  # decode says what is wrong with it
         width, height, frames = 0, 0, 1
-    if width * height > limits.pixels:
-        raise BodyError(413, f"{where}too large a picture: {width} x {height}; {limits.pixels:,} pixels are the most")
+    unpacked.add(width, height, limits, where)
     if frames > 1:
         raise BodyError(422, f"{where}an animated picture: {frames} frames; a picture has one")
-    decoded = decode(content, settings)
+    decoded = decode(content, settings, _FORMATS)
     if decoded.pixels is None:
         status = 413 if decoded.reason == "too large a picture" else 422
         raise BodyError(status, f"{where}{decoded.reason}: {decoded.detail}")
@@ -68,7 +86,7 @@ def read_picture(content: bytes, settings: Preprocessing, limits: Limits, where:
 
 
 def _picture(body: bytes, settings: Preprocessing, limits: Limits) -> list[bytes]:
-    return [read_picture(body, settings, limits)]
+    return [_read_picture(body, settings, limits, _Unpacked())]
 
 
 def _csv(body: bytes, settings: Preprocessing, limits: Limits) -> list[bytes]:
@@ -99,10 +117,14 @@ def _json(body: bytes, settings: Preprocessing, limits: Limits) -> list[bytes]:
     if not isinstance(instances, list):
         raise BodyError(400, 'the JSON is not {"instances": [...]}')
     _check_count(len(instances), limits)
-    return [_instance(instance, settings, limits, f"instances[{i}]: ") for i, instance in enumerate(instances)]
+    unpacked = _Unpacked()
+    return [
+        _instance(instance, settings, limits, unpacked, f"instances[{place}]: ")
+        for place, instance in enumerate(instances)
+    ]
 
 
-def _instance(instance: Any, settings: Preprocessing, limits: Limits, where: str) -> bytes:
+def _instance(instance: Any, settings: Preprocessing, limits: Limits, unpacked: _Unpacked, where: str) -> bytes:
     if isinstance(instance, dict):
         encoded = instance.get("b64")
         if not isinstance(encoded, str):
@@ -111,7 +133,7 @@ def _instance(instance: Any, settings: Preprocessing, limits: Limits, where: str
             content = base64.b64decode(encoded, validate=True)
         except (binascii.Error, ValueError) as error:
             raise BodyError(422, f"{where}b64 is no base 64: {error}") from error
-        return read_picture(content, settings, limits, where)
+        return _read_picture(content, settings, limits, unpacked, where)
     try:
         return _array(np.array(instance), settings, where)
     except ValueError as error:

@@ -9,7 +9,7 @@ class Limits:
 
     Args:
         body: bytes of a request.
-        pixels: of one picture, width times height.
+        pixels: of the pictures of a request in all, width times height.
         pictures: of a request.
         seconds: until a request is given up.
         requests: at once.

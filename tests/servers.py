@@ -59,5 +59,5 @@ def served(run: Path, log: Path, key: str = "") -> Iterator[Server]:
 def _is_ready(server: Server) -> bool:
     try:
         return requests.get(f"{server.url}/ping", timeout=1).ok
-    except requests.ConnectionError:
+    except requests.RequestException:
         return False

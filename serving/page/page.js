@@ -15,7 +15,7 @@ const picture = canvas.getContext('2d')
 const state = {
   mode: 'spell', letters: '', text: '', held: null, since: 0, counted: false,
   pending: 0, sent: 0, shown: 0, times: [], key: sessionStorage.getItem('key'),
-  pictures: [], target: '', place: 0, begun: 0, slips: 0,
+  classes: null, pictures: [], target: '', place: 0, begun: 0, slips: 0,
 }
 
 async function ask(path, body, type) {
@@ -94,9 +94,11 @@ async function send() {
     state.shown = number
     show(answer.predictions[0])
     hold(answer.predictions[0])
-    say()
+    if (state.failed) say() // what else is said stays
+    state.failed = false
   } catch (error) {
     say(`No answer: ${error.message}`)
+    state.failed = true
     await new Promise((done) => setTimeout(done, 1000))
   } finally {
     state.pending--
@@ -168,7 +170,10 @@ async function spell() {
     if (letters !== state.letters) return
     $('words').replaceChildren(...words.map((word) => {
       const button = Object.assign(document.createElement('button'), { type: 'button', textContent: word })
-      button.addEventListener('click', () => accept(word))
+      button.addEventListener('click', () => {
+        $('space').focus() // the word's own button goes
+        accept(word)
+      })
       return button
     }))
   } catch (error) {
@@ -245,6 +250,10 @@ async function picture_of(letter) {
 $('practice-form').addEventListener('submit', (event) => {
   event.preventDefault()
   const word = $('target').value.toUpperCase()
+  if (!state.classes) {
+    say('The server has not said which letters its network knows.')
+    return
+  }
   const unknown = [...word].filter((letter) => !state.classes.includes(letter))
   if (!word || unknown.length) {
     say(word ? `This network does not know ${[...new Set(unknown)].join(', ')}.` : 'Type a letter or a word to sign.')
@@ -252,7 +261,6 @@ $('practice-form').addEventListener('submit', (event) => {
   }
   say()
   Object.assign(state, { target: word, place: 0, slips: 0, begun: performance.now(), held: null, counted: false })
-  $('target').blur()
   next()
 })
 

@@ -114,7 +114,7 @@ def test_a_run_is_served_by_a_container_that_can_write_nothing(trained: Finished
     def ready() -> bool:
         try:
             return requests.get(f"http://{address}/ping", timeout=2).ok
-        except requests.ConnectionError:
+        except requests.RequestException:
             return False
 
     assert eventually(ready, 90), docker("logs", container)

@@ -75,7 +75,7 @@ def test_many_pictures_keep_their_order() -> None:
         ("image/png", PNG[: len(PNG) // 2], 422, "truncated picture"),
         ("image/png", file(Image.new("L", (1, 1))), 422, "too small a picture: 1 x 1"),
         ("image/png", file(Image.new("1", (20_000, 20_000))), 413, "too large a picture"),
-        ("image/png", file(Image.new("1", (6_000, 5_000))), 413, "6000 x 5000; 25,000,000 pixels are the most"),
+        ("image/png", file(Image.new("1", (6_000, 5_000))), 413, "25,000,000 a request are the most"),
         (
             "image/png",
             file(Image.new("L", (28, 28)), save_all=True, append_images=[Image.new("L", (28, 28), 9)]),
@@ -112,3 +112,17 @@ def test_what_cannot_be_used_is_refused_with_its_status(kind: str, body: bytes, 
         read_body(body, kind, GREY, Limits())
     assert error.value.status == status
     assert said in str(error.value)
+
+
+def test_what_is_neither_jpeg_nor_png_is_no_picture_whatever_it_is_called() -> None:
+    with pytest.raises(BodyError, match="not a picture") as refused:
+        read_body(file(Image.fromarray(PIXELS), "GIF"), "image/png", GREY, Limits())
+    assert refused.value.status == 422
+
+
+def test_the_pixels_of_all_pictures_of_a_request_are_bounded() -> None:
+    large = base64.b64encode(file(Image.new("1", (3000, 3000)))).decode()
+    body = json.dumps({"instances": [{"b64": large}] * 3}).encode()
+    with pytest.raises(BodyError, match=r"instances\[2\].*27,000,000 pixels in all") as refused:
+        read_body(body, "application/json", GREY, Limits())
+    assert refused.value.status == 413

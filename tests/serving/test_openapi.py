@@ -9,6 +9,7 @@ from tests.servers import KEY, served
 
 
 def test_the_service_keeps_its_promises(run: Path, tmp_path: Path) -> None:
+    hooks = {"SCHEMATHESIS_HOOKS": "tests.serving.schemathesis_bodies", "PYTHONPATH": str(ROOT)}
     with served(run, tmp_path / "log", KEY) as server:
         done = subprocess.run(
             [
@@ -18,7 +19,7 @@ def test_the_service_keeps_its_promises(run: Path, tmp_path: Path) -> None:
                 # bytes that are typed as a picture, and text that is typed as CSV, need be none
                 "--exclude-checks", "positive_data_acceptance,negative_data_rejection",
             ],
-            cwd=ROOT, env=os.environ | {"SCHEMATHESIS_HOOKS": "tests.serving.schemathesis_bodies"},
+            cwd=tmp_path, env=os.environ | hooks,
             capture_output=True, text=True, timeout=600, check=False,
         )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

@@ -16,7 +16,7 @@ from tests.serving.conftest import CLASSES, Pictures
 
 WORD = "CLOUD"
 # Of the camera's frames, 30 a second: a letter is held longer than it takes to count, on a slow machine too.
-HELD = 60
+HELD = 100
 
 
 def clear_picture(pictures: Pictures, network: keras.Model, letter: str) -> np.ndarray:
@@ -72,7 +72,8 @@ def page(browser: Browser, server: Server) -> Iterator[Page]:
     faults: list[str] = []
     opened.on("request", lambda request: asked.append(request.url))
     opened.on("pageerror", lambda error: faults.append(str(error)))
-    opened.goto(server.url)
+    with opened.expect_response("**/v1/model"):
+        opened.goto(server.url)
     yield opened
     context.close()
     assert faults == []

@@ -3,6 +3,7 @@
 import io
 import json
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -88,15 +89,20 @@ def test_a_body_without_end_is_cut_off(server: Server, path: str, kind: str) -> 
             yield bytes(1024 * 1024)
 
     try:
-        answered = requests.post(
-            f"{server.url}/v1/predict",
-            parts(),
-            headers={"Content-Type": "image/png", "Authorization": f"Bearer {KEY}"},
-            timeout=60,
-        )
+        answered = requests.post(server.url + path, parts(), headers={"Content-Type": kind} | AUTHORISED, timeout=60)
+        assert answered.status_code == 413
     except requests.ConnectionError:  # the server has hung up while we were still sending
-        return
-    assert answered.status_code == 413
+        pass
+    assert requests.get(f"{server.url}/ping", timeout=60).ok
+
+
+def test_a_body_that_does_not_come_is_given_up(server: Server) -> None:
+    host, port = server.url.removeprefix("http://").split(":")
+    head = f"POST /v1/predict HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {KEY}\r\nContent-Type: image/png\r\n"
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        connection.sendall(f"{head}Content-Length: 100\r\n\r\nhalf".encode())
+        answered = connection.recv(4096).decode()
+    assert answered.startswith("HTTP/1.1 408 ")
 
 
 def test_words_and_pictures_for_the_page(server: Server) -> None:
