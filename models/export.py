@@ -1,7 +1,10 @@
 """Networks in the formats of phones, browsers and other servers."""
 
 import json
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -74,7 +77,8 @@ def to_tflite(network: keras.Model) -> bytes:
     """
     shape = tf.TensorSpec((1, network.input_shape[1]), tf.uint8, name="pixels")
     function = _function(network).get_concrete_function(shape)
-    return tf.lite.TFLiteConverter.from_concrete_functions([function], network).convert()
+    with _silent_cpp():
+        return tf.lite.TFLiteConverter.from_concrete_functions([function], network).convert()
 
 
 def read_tflite(content: bytes) -> Predict:
@@ -92,6 +96,20 @@ def read_tflite(content: bytes) -> Predict:
         return found
 
     return predict
+
+
+@contextmanager
+def _silent_cpp() -> Iterator[None]:
+    """The converter's C++ counts its operations on the console, whatever the level of the log is."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("w") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _function(network: keras.Model) -> Any:
