@@ -111,6 +111,11 @@ def _as_text(parser: _Parser, parsed: Namespace) -> str:
     return parser.dump(parsed, skip_unset=False)
 
 
+def _add_output(parser: _Parser, default: str) -> None:
+    parser.add_argument("--output", type=str, default=default, help="the folder to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace a folder that is there")
+
+
 @dataclass(frozen=True)
 class CompareArguments:
     """What ``jobs/compare.py`` is given: the runs, and where the comparison goes."""
@@ -123,8 +128,7 @@ class CompareArguments:
 def parse_compare(arguments: list[str] | None = None) -> CompareArguments:
     parser = _Parser(prog="spark-submit jobs/compare.py", description="Compare runs that have one test set.")
     parser.add_argument("runs", nargs="+", type=str, help="two or more run directories")
-    parser.add_argument("--output", type=str, default="runs/compare", help="the folder to write")
-    parser.add_argument("--overwrite", action="store_true", help="replace a folder that is there")
+    _add_output(parser, "runs/compare")
     parsed = parser.parse_args(arguments)
     names = [run.rstrip("/").rsplit("/", 1)[-1] for run in parsed.runs]
     if len(names) < 2:
@@ -171,9 +175,8 @@ def parse_predict(arguments: list[str] | None = None) -> PredictArguments:
         help="a CSV file in Sign-MNIST's form, with labels or without, or a folder of them; a picture, or a folder of"
         " pictures; or an image table in Parquet",
     )
-    parser.add_argument("--output", type=str, default="runs/predictions", help="the folder to write")
+    _add_output(parser, "runs/predictions")
     parser.add_argument("--draw", type=NonNegativeInt, default=0, help="so many pictures are drawn with their answers")
-    parser.add_argument("--overwrite", action="store_true", help="replace a folder that is there")
     return PredictArguments(**vars(parser.parse_args(arguments)))
 
 
@@ -210,8 +213,7 @@ def parse_export(arguments: list[str] | None = None) -> ExportArguments:
     parser = _Parser(prog="spark-submit jobs/export.py", description="Write a trained network in another format.")
     parser.add_argument("run", type=str, help="the run directory of a network")
     parser.add_argument("--format", type=Literal["onnx", "tflite", "savedmodel", "keras"], default="onnx")
-    parser.add_argument("--output", type=str, default="runs/export", help="the folder to write")
-    parser.add_argument("--overwrite", action="store_true", help="replace a folder that is there")
+    _add_output(parser, "runs/export")
     return ExportArguments(**vars(parser.parse_args(arguments)))
 
 

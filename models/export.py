@@ -56,10 +56,10 @@ def to_onnx(network: keras.Model, properties: dict[str, str]) -> bytes:
     return model.SerializeToString()
 
 
-def read_onnx(content: bytes, threads: int = 1) -> Predict:
-    """What such a network answers."""
+def read_onnx(content: bytes) -> Predict:
+    """What such a network answers, on one core."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     [asked] = session.get_inputs()
 
