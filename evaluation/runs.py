@@ -7,6 +7,8 @@ from typing import Any
 
 VERSION = 1
 RUN_FILE, METRICS_FILE = "run.json", "metrics.json"
+# While a run is replaced, run.json has the field, and the files lie in the folder within the run directory.
+REPLACING, NEW = "replacing", ".new"
 
 
 class RunError(ValueError):
@@ -22,12 +24,17 @@ class Run:
     metrics: dict[str, Any]
 
     @property
+    def files(self) -> str:
+        """Where its files lie."""
+        return f"{self.path}/{NEW}" if REPLACING in self.about else self.path
+
+    @property
     def name(self) -> str:
         return self.path.rstrip("/").rsplit("/", 1)[-1]
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_run(folder: Path, path: str) -> Run:
@@ -43,12 +50,14 @@ def read_run(folder: Path, path: str) -> Run:
     if not folder.is_dir():
         raise RunError(f"{path}: no such run directory")
     try:
-        about = json.loads((folder / RUN_FILE).read_text())
-        metrics = json.loads((folder / METRICS_FILE).read_text())
+        about = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
         version = about["version"]
+        metrics = json.loads((Path(Run(str(folder), about, {}).files) / METRICS_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise RunError(f"{path}: not a run directory, it has no {Path(error.filename).name}") from error
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        name = Path(error.filename).name
+        unfinished = ", which is written last: its job has not finished" if name == RUN_FILE else ""
+        raise RunError(f"{path}: not a run directory, it has no {name}{unfinished}") from error
+    except (ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path}: not a run directory, {RUN_FILE} or {METRICS_FILE} cannot be read: {error}") from error
     if version != VERSION:
         raise RunError(f"{path}: a run directory of version {version}, this is made for version {VERSION}")

@@ -29,9 +29,11 @@ def main() -> None:
     storage = Storage(spark)
     runs = open_runs(storage, arguments.runs)
     check_comparable(runs)
-    with staged_run(storage, arguments.output, arguments.overwrite) as staged:
+    with staged_run(storage, arguments.output, arguments.overwrite, "compare") as staged:
         disagreements = [
-            Disagreement(a.name, b.name, *count_disagreements(spark, f"{a.path}/predictions", f"{b.path}/predictions"))
+            Disagreement(
+                a.name, b.name, *count_disagreements(spark, f"{a.files}/predictions", f"{b.files}/predictions")
+            )
             for a, b in combinations(runs, 2)
         ]
         comparison = compare(runs, disagreements)

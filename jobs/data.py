@@ -1,5 +1,6 @@
 """The images of a job: the folders it was given, or else the synthetic sample, made on the spot."""
 
+import json
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -9,14 +10,19 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
+from evaluation.runs import RUN_FILE
 from jobs.experiment import Experiment, ForestExperiment
 from preprocessing import synthetic
 from preprocessing.errors import InputError
 from preprocessing.features_store import stored_images
 from preprocessing.prepare import PreparedImages, Sources
+from preprocessing.publishing import LOCK, claimed, is_abandoned
 from preprocessing.schema import TEST, TRAIN, VALIDATION
 from preprocessing.settings import Source
 from preprocessing.storage import Storage, reason
+
+# In the folder of a training that can be gone on with: what it is, and which run it becomes.
+TRAINING = "training.json"
 
 
 def make_store_folder(storage: Storage, experiment: Experiment, folder: str) -> None:
@@ -31,6 +37,38 @@ def make_store_folder(storage: Storage, experiment: Experiment, folder: str) -> 
         raise InputError(f"--store {experiment.store}: cannot be written: {reason(error)}") from error
 
 
+def clean_store(storage: Storage, experiment: Experiment) -> None:
+    """Take away what killed jobs have left in the store, but trainings that can be gone on with."""
+    store = storage.absolute(experiment.store)
+    if not storage.is_folder(store):
+        return
+    for folder in (f"{store}/{name}" for name in storage.children(store)):
+        if storage.exists(f"{folder}/{TRAINING}"):
+            run = json.loads(storage.read_text(f"{folder}/{TRAINING}"))["run"]
+            # its run was published, and the job killed before it could clean up
+            useless = storage.exists(f"{run}/{RUN_FILE}") and not storage.exists(f"{run}/{LOCK}")
+        else:
+            useless = is_abandoned(folder)
+        if useless:
+            storage.delete(folder)
+
+
+@contextmanager
+def working_folder(storage: Storage, experiment: Experiment, folder: str) -> Iterator[None]:
+    """Make a folder of the store, absolute, for the time of the job.
+
+    Raises:
+        InputError: the store cannot be written.
+    """
+    made = storage.missing_folders(folder)
+    try:
+        make_store_folder(storage, experiment, folder)
+        with claimed(storage, folder):
+            yield
+    finally:
+        storage.delete_made(folder, made)
+
+
 @contextmanager
 def open_sources(storage: Storage, experiment: Experiment, store: str) -> Iterator[Sources]:
     """What the job reads. The synthetic sample, and what is put down on the way, lie in ``store``, where every executor
@@ -40,9 +78,7 @@ def open_sources(storage: Storage, experiment: Experiment, store: str) -> Iterat
         InputError: the store cannot be written.
     """
     work = storage.absolute(f"{store}/work-{uuid.uuid4().hex}")
-    missing = storage.missing_folders(work)
-    try:
-        make_store_folder(storage, experiment, work)
+    with working_folder(storage, experiment, work):
         yield Sources(
             _source_folders(storage, experiment, work),
             work,
@@ -54,8 +90,6 @@ def open_sources(storage: Storage, experiment: Experiment, store: str) -> Iterat
             experiment.seed,
             experiment.forest.pca if isinstance(experiment, ForestExperiment) else None,
         )
-    finally:
-        storage.delete_made(work, missing)
 
 
 def _source_folders(storage: Storage, experiment: Experiment, work: str) -> dict[Source, str]:
@@ -93,6 +127,9 @@ def read_images(spark: SparkSession, storage: Storage, sources: Sources, experim
     prepared = stored_images(spark, storage, sources, store)
     rows = ", ".join(f"{prepared.rows(split):,} {split}" for split in (TRAIN, VALIDATION, TEST))
     print(f"rows: {rows}, {prepared.rejections.rejected:,} set aside; {len(prepared.classes)} classes", flush=True)
+    for source, counts in prepared.balance.items():
+        parts = " + ".join(f"{count:,} {name}" for name, count in counts.items() if name != "read" and count)
+        print(f"{source}: {counts['read']:,} rows read = {parts}", flush=True)
     for split, found in prepared.near_copies["now"].items():
         if found["near_copies"]:
             print(

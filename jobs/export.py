@@ -25,17 +25,19 @@ def main() -> None:
     from jobs.trained_run import open_network
     from models.errors import TrainingError
     from models.export import export_network
-    from preprocessing.storage import Storage
+    from preprocessing.storage import Storage, reader
 
     storage = Storage(spark)
     (run,) = open_runs(storage, [arguments.run])
     network, classes, settings = open_network(storage, run)
-    folder = storage.absolute(arguments.run)
-    pictures = spark.read.parquet(f"{folder}/test_pictures")
-    rows = pictures.join(spark.read.parquet(f"{folder}/predictions"), "id").select("pixels", "probabilities").collect()
+    folder = storage.absolute(run.files)
+    pictures = reader(spark).parquet(f"{folder}/test_pictures")
+    rows = (
+        pictures.join(reader(spark).parquet(f"{folder}/predictions"), "id").select("pixels", "probabilities").collect()
+    )
     pixels = np.stack([np.frombuffer(row["pixels"], dtype=np.uint8) for row in rows])
     expected = np.array([row["probabilities"] for row in rows], dtype=np.float32)
-    with staged_run(storage, arguments.output, arguments.overwrite) as staged:
+    with staged_run(storage, arguments.output, arguments.overwrite, "export") as staged:
         found = export_network(network, classes, settings, arguments.format, staged.local)(pixels)
         difference = float(np.abs(found - expected).max())
         if difference > TOLERANCE:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pyspark.sql import SparkSession
 
 from evaluation.runs import Run
-from jobs.data import drawing, open_sources, read_images, source_name
+from jobs.data import clean_store, drawing, open_sources, read_images, source_name
 from jobs.experiment import CnnExperiment
 from jobs.run_directory import default_run, staged_run
 from jobs.stopwatch import Stopwatch
@@ -39,6 +39,7 @@ def run_network(spark: SparkSession, experiment: CnnExperiment, text: str, watch
     """
     storage = Storage(spark)
     run = experiment.run or default_run("cnn")
+    clean_store(storage, experiment)
     check_network(experiment)
     board = None
     if experiment.tensorboard is not None:
@@ -46,8 +47,8 @@ def run_network(spark: SparkSession, experiment: CnnExperiment, text: str, watch
     check_slots(spark, 1 if experiment.resume else experiment.num_proc)  # Horovod would wait ten minutes for them
     with (
         track_run(experiment, run, text) as tracker,
+        staged_run(storage, run, experiment.overwrite, "cnn", experiment.resume) as staged,
         unfinished_run(storage, experiment, run, text) as unfinished,
-        staged_run(storage, run, experiment.overwrite) as staged,
         open_sources(storage, experiment, unfinished.folder) as sources,
     ):
         check_hosts(spark, readable=list(sources.folders.values()), writable=[unfinished.folder, staged.uri])

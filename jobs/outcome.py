@@ -1,17 +1,9 @@
 """What a trained model leaves: predictions, metrics, figures and the report, in its run directory."""
 
 import json
-import os
-import platform
-import shutil
-import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,18 +16,16 @@ from evaluation.figures import Picture
 from evaluation.metrics import add_confusions, confused_pairs, summarise
 from evaluation.overfitting import overfitting
 from evaluation.report import write_run_report
-from evaluation.runs import METRICS_FILE, RUN_FILE, VERSION, Run, write_json
+from evaluation.runs import METRICS_FILE, RUN_FILE, Run, write_json
 from jobs.data import is_synthetic, source_name
 from jobs.experiment import Experiment
-from jobs.run_directory import StagedRun
-from jobs.session import ROOT
+from jobs.run_directory import StagedRun, about_job
 from jobs.stopwatch import Stopwatch
 from models.prediction import judge, mistakes_of_pairs, striking_predictions
 from preprocessing.prepare import PreparedImages, to_array
 from preprocessing.schema import TEST, TRAIN, VALIDATION
-from preprocessing.storage import Storage
+from preprocessing.storage import Storage, reader
 
-VERSIONS = ("pyspark", "horovod", "tensorflow-cpu", "tensorflow", "keras", "petastorm", "pyarrow", "numpy", "pandas")
 # Of fixed size, however many rows there are.
 SHOWN_PAIRS, MISTAKES_A_PAIR, SHOWN_PREDICTIONS = 8, 3, 48
 # Test pictures that the run keeps, for its network in another format to be asked about them.
@@ -102,7 +92,7 @@ def write_outcome(
     with watch.stage("prediction"):
         predictions.write.parquet(f"{staged.uri}/predictions")
     # read again: a second use must not ask the model a second time
-    predictions = predictions.sparkSession.read.parquet(f"{staged.uri}/predictions")
+    predictions = reader(predictions.sparkSession).parquet(f"{staged.uri}/predictions")
     with watch.stage("evaluation"):
         judged = judge(predictions, prepared.classes)
         confusion = add_confusions(judged.confusions, prepared.classes)
@@ -124,7 +114,7 @@ def write_outcome(
             kept.result()
         for name in ("pipeline", "rejected"):
             storage.copy(f"{prepared.folder}/{name}", f"{staged.uri}/{name}")
-    finished = Run(run, _about(model), _metrics(prepared, model, confusion, test, source, synthetic, watch))
+    finished = Run(run, about_job(model.job), _metrics(prepared, model, confusion, test, source, synthetic, watch))
     write_json(staged.local / RUN_FILE, finished.about)
     write_json(staged.local / METRICS_FILE, finished.metrics)
     (staged.local / "classes.json").write_text(json.dumps(prepared.classes) + "\n")
@@ -195,16 +185,6 @@ def _metrics(
     }
 
 
-def _about(model: TrainedModel) -> dict[str, Any]:
-    return {
-        "version": VERSION,
-        "job": model.job,
-        "created": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        "git_commit": _git_commit(),
-        "versions": {"python": platform.python_version()} | dict(_versions()),
-    }
-
-
 def _charts(
     prepared: PreparedImages, model: TrainedModel, predictions: DataFrame, confusion: np.ndarray, pairs: pd.DataFrame
 ) -> Iterator[tuple[str, Figure]]:
@@ -241,19 +221,3 @@ def _pictures(predicted: DataFrame, shape: tuple[int, int, int]) -> list[Picture
         Picture(to_array(row["pixels"], shape), row["label"], row["prediction"], row["probability"])
         for row in predicted.collect()
     ]
-
-
-def _versions() -> Iterator[tuple[str, str]]:
-    for name in VERSIONS:
-        with suppress(PackageNotFoundError):  # TensorFlow goes by another name where it has GPUs
-            yield name, version(name)
-
-
-def _git_commit() -> str | None:
-    if os.environ.get("HANDSHAPE_COMMIT"):
-        return os.environ["HANDSHAPE_COMMIT"]  # of an image, which has no .git
-    git = shutil.which("git")
-    if git is None or not Path(ROOT / ".git").exists():
-        return None
-    said = subprocess.run([git, "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return said.stdout.strip() or None

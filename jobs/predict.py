@@ -24,23 +24,26 @@ def main() -> None:
     from jobs.trained_run import open_trained_run
     from models.cluster import check_hosts
     from models.prediction import answer, count_answers
+    from preprocessing.cleansing import check_counts
     from preprocessing.inputs import read_input
     from preprocessing.prepare import to_array
-    from preprocessing.storage import Storage
+    from preprocessing.storage import Storage, reader
 
     storage, watch = Storage(spark), Stopwatch()
     trained = open_trained_run(storage, arguments.run)
     path = storage.absolute(arguments.input)
-    with staged_run(storage, arguments.output, arguments.overwrite) as staged:
+    with staged_run(storage, arguments.output, arguments.overwrite, "predict") as staged:
         check_hosts(spark, readable=[path], writable=[staged.uri])
         print(f"reading {arguments.input}", flush=True)
-        rows, kept = read_input(spark, storage, path, trained.preprocessing, trained.classes)
+        read = read_input(spark, storage, path, staged.work, trained.preprocessing, trained.classes)
+        rows = read.table
         with watch.stage("prediction"):
             answer(rows, trained.predict, trained.classes).write.parquet(f"{staged.uri}/predictions")
-        answers = spark.read.parquet(f"{staged.uri}/predictions")
-        found, confusion = count_answers(answers, trained.classes)
+        answers = reader(spark).parquet(f"{staged.uri}/predictions")
+        found, confusion, labels = count_answers(answers, trained.classes)
+        check_counts("answered", {arguments.input: read.count}, {arguments.input: found["rows"]})
         if found["labelled"]:
-            found |= summarise(confusion, trained.classes) | {"confusion": confusion.tolist()}
+            found |= summarise(confusion, labels) | {"labels": labels, "confusion": confusion.tolist()}
         write_json(staged.local / METRICS_FILE, {"run": arguments.run, "input": arguments.input} | found)
         if arguments.draw:
             drawn = answers.where("letter is not null").orderBy("id").limit(arguments.draw)
@@ -55,13 +58,19 @@ def main() -> None:
             ]
             title = f"What {trained.run.name} sees"
             save_figures([("predictions", picture_grid(pictures, title, columns=8))], staged.local, arguments.input)
-        for table in kept:
+        for table in read.kept:
             table.unpersist()
     speed = found["rows"] / watch.seconds["prediction"]
     print(f"{found['rows']:,} rows, {found['rejected']:,} of them not usable, {speed:,.0f} rows/s")
+    for reason, count in found["reasons"].items():
+        print(f"not usable: {reason} {count:,}")
     if "accuracy" in found:
         low, high = found["accuracy_interval"]
         print(f"accuracy {found['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f}) on {found['labelled']:,} rows")
+    if found["other_labels"]:
+        counts = ", ".join(f"{label} {count:,}" for label, count in found["other_labels"].items())
+        total = sum(found["other_labels"].values())
+        print(f"{total:,} of them cannot be right, as the run knows no such class: {counts}")
     print(f"predictions {arguments.output}/predictions", flush=True)
 
 

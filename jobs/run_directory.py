@@ -1,17 +1,32 @@
-"""A run directory that appears whole or not at all, on any file system that Spark writes to."""
+"""The folder that a job leaves, on any file system that Spark writes to: whole when its ``run.json`` is there.
 
+A new one is written in its place, ``run.json`` last. One that replaces another is written into ``.new`` within it;
+``run.json`` then says that the files lie there, by one atomic operation, until they have been copied over the old ones.
+"""
+
+import json
+import os
+import platform
 import shutil
+import subprocess
 import tempfile
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
-from evaluation.runs import METRICS_FILE, RUN_FILE, Run, RunError, read_run
+from evaluation.runs import METRICS_FILE, NEW, REPLACING, RUN_FILE, VERSION, Run, RunError, read_run, write_json
+from jobs.session import ROOT
 from preprocessing.errors import InputError
+from preprocessing.publishing import LOCK, BusyError, claimed, clear
 from preprocessing.storage import Storage, reason
+
+VERSIONS = ("pyspark", "horovod", "tensorflow-cpu", "tensorflow", "keras", "petastorm", "pyarrow", "numpy", "pandas")
+# What a job puts down on the way; no run has it.
+WORK = ".work"
 
 
 @dataclass(frozen=True)
@@ -21,74 +36,132 @@ class StagedRun:
     uri: str
     local: Path
 
+    @property
+    def work(self) -> str:
+        """A folder for what is needed on the way, absolute; every executor sees it."""
+        return f"{self.uri}/{WORK}"
+
 
 def default_run(job: str) -> str:
     return f"runs/{job}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
+def about_job(job: str) -> dict[str, Any]:
+    """What ``run.json`` says of a folder: its version, what wrote it, when, and with which code and packages."""
+    return {
+        "version": VERSION,
+        "job": job,
+        "created": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "git_commit": _git_commit(),
+        "versions": {"python": platform.python_version()} | dict(_versions()),
+    }
+
+
 @contextmanager
-def staged_run(storage: Storage, path: str, overwrite: bool) -> Iterator[StagedRun]:
+def staged_run(storage: Storage, path: str, overwrite: bool, job: str, resume: bool = False) -> Iterator[StagedRun]:
     """Everything written to the staged run becomes ``path`` when the block ends, and is removed when it fails.
 
     Args:
         storage: the session's file systems.
-        path: the run directory.
+        path: the folder.
         overwrite: replace what is there, once the new one is whole.
+        job: goes into ``run.json``, where the block writes none.
+        resume: a job that was killed is gone on with: what it has left is taken over.
 
     Raises:
-        InputError: there is something at ``path``, or its folder cannot be written.
+        InputError: there is something at ``path``, another job writes it, or it cannot be written.
     """
     target = storage.absolute(path)
-    parent, name = target.rstrip("/").rsplit("/", 1)
-    if storage.exists(target) and not overwrite:
-        raise InputError(f"{path}: there is a run already; give another --run, or --overwrite to replace it")
-    staged = f"{parent}/.{name}.{uuid.uuid4().hex}"
-    made = storage.missing_folders(parent)
-    try:
-        storage.make_folder(staged)
-    except Exception as error:
-        raise InputError(f"{path}: {parent} cannot be written: {reason(error)}") from error
+    _check_target(storage, path, target, overwrite)
+    made = storage.missing_folders(target)
+    with ExitStack() as stack:
+        for folder in reversed(made):
+            stack.callback(storage.delete_empty, folder)
+        try:
+            left = stack.enter_context(claimed(storage, target, take_over=overwrite or resume))
+        except BusyError:
+            raise InputError(f"{path}: another job writes this run; give another name") from None
+        except OSError as error:
+            raise InputError(f"{path}: cannot be written: {reason(error)}") from error
+        _finish_replacement(storage, target)
+        # another job may have been as quick
+        _check_target(storage, path, target, overwrite)
+        yield from _written(storage, target, job, left)
+
+
+def _written(storage: Storage, target: str, job: str, left: bool) -> Iterator[StagedRun]:
+    """In a claimed folder: what the block writes, and its publication."""
+    replaces = _is_whole(storage, target) or (not left and storage.children(target) != [LOCK])
+    if not replaces:
+        clear(storage, target)
+    folder = f"{target}/{NEW}" if replaces else target
     local = Path(tempfile.mkdtemp())
     try:
-        yield StagedRun(staged, local)
-        _publish(storage, local, staged, target)
+        storage.make_folder(folder)
+        yield StagedRun(folder, local)
+        storage.delete(f"{folder}/{WORK}")
+        if not (local / RUN_FILE).exists():
+            write_json(local / RUN_FILE, about_job(job))
+        _publish(storage, local, folder, target)
     except BaseException:
-        storage.delete(staged)
-        for folder in made:
-            storage.delete_empty(folder)
+        if replaces:
+            _finish_replacement(storage, target)
+        elif not _is_whole(storage, target):
+            clear(storage, target)
         raise
     finally:
         shutil.rmtree(local, ignore_errors=True)
 
 
-def _publish(storage: Storage, local: Path, staged: str, target: str) -> None:
+def _publish(storage: Storage, local: Path, folder: str, target: str) -> None:
     for item in sorted(local.iterdir()):
-        storage.upload(item, f"{staged}/{item.name}")
-    if storage.exists(target):
-        replaced = f"{staged}.replaced"
-        storage.rename(target, replaced)
-        try:
-            storage.rename(staged, target)
-        except BaseException:
-            storage.rename(replaced, target)
-            raise
-        storage.delete(replaced)
-    else:
-        storage.rename(staged, target)
+        if item.name != RUN_FILE or folder != target:
+            storage.upload(item, f"{folder}/{item.name}")
+    about = json.loads((local / RUN_FILE).read_text(encoding="utf-8"))
+    if folder == target:
+        _write_about(storage, target, about)
+        return
+    # from here on the new files are the run's
+    _write_about(storage, target, about | {REPLACING: True})
+    _finish_replacement(storage, target)
 
 
-def delete_staged(storage: Storage, target: str) -> None:
-    """Take away what a killed job has left of the run directory ``target``, an absolute path.
+def _finish_replacement(storage: Storage, target: str) -> None:
+    """Bring a folder whose files are being replaced, or were when a job was killed, to its old state or its new one.
 
-    A finished run that it was about to replace is put back.
+    What is done twice does no harm: the new files stay in ``.new`` until ``run.json`` says that they are in place.
     """
-    parent, name = target.rsplit("/", 1)
-    children = storage.children(parent) if storage.exists(parent) else []
-    for child in (child for child in children if child.startswith(f".{name}.")):
-        if child.endswith(".replaced") and not storage.exists(target):
-            storage.rename(f"{parent}/{child}", target)
-        else:
-            storage.delete(f"{parent}/{child}")
+    new = f"{target}/{NEW}"
+    if _is_whole(storage, target) and REPLACING in (about := json.loads(storage.read_text(f"{target}/{RUN_FILE}"))):
+        names = [name for name in storage.children(new) if name != RUN_FILE]
+        for name in names:
+            storage.delete(f"{target}/{name}")
+            storage.copy(f"{new}/{name}", f"{target}/{name}")
+        for name in storage.children(target):
+            if name not in (*names, NEW, LOCK, RUN_FILE):
+                storage.delete(f"{target}/{name}")
+        _write_about(storage, target, {name: value for name, value in about.items() if name != REPLACING})
+    storage.delete(new)
+
+
+def _is_whole(storage: Storage, target: str) -> bool:
+    return storage.exists(f"{target}/{RUN_FILE}")
+
+
+def _write_about(storage: Storage, target: str, about: dict[str, Any]) -> None:
+    storage.write_text(f"{target}/{RUN_FILE}", json.dumps(about, indent=2, ensure_ascii=False) + "\n")
+
+
+def _check_target(storage: Storage, path: str, target: str, overwrite: bool) -> None:
+    if overwrite or not storage.exists(target):
+        return
+    if not storage.is_folder(target):
+        raise InputError(f"{path}: a file; give the name of a folder that is not there yet")
+    if _is_whole(storage, target):
+        raise InputError(f"{path}: there is a run already; give another --run, or --overwrite to replace it")
+    names = storage.children(target)
+    if names and LOCK not in names:
+        raise InputError(f"{path}: a folder with {names[0]} in it, and no run; give another name, or --overwrite")
 
 
 def open_runs(storage: Storage, paths: list[str]) -> list[Run]:
@@ -101,9 +174,27 @@ def open_runs(storage: Storage, paths: list[str]) -> list[Run]:
     for path in paths:
         if not storage.is_folder(path):
             raise RunError(f"{path}: no such run directory")
-        with tempfile.TemporaryDirectory() as local:
-            for name in (RUN_FILE, METRICS_FILE):
+        with tempfile.TemporaryDirectory() as folder:
+            local = Path(folder)
+            (local / NEW).mkdir()
+            for name in (RUN_FILE, METRICS_FILE, f"{NEW}/{METRICS_FILE}"):
                 if storage.exists(f"{path}/{name}"):
-                    storage.download(f"{path}/{name}", Path(local) / name)
-            runs.append(read_run(Path(local), path.rstrip("/")))
+                    storage.download(f"{path}/{name}", local / name)
+            runs.append(read_run(local, path.rstrip("/")))
     return runs
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    for name in VERSIONS:
+        with suppress(PackageNotFoundError):  # TensorFlow goes by another name where it has GPUs
+            yield name, version(name)
+
+
+def _git_commit() -> str | None:
+    if os.environ.get("HANDSHAPE_COMMIT"):
+        return os.environ["HANDSHAPE_COMMIT"]  # of an image, which has no .git
+    git = shutil.which("git")
+    if git is None or not Path(ROOT / ".git").exists():
+        return None
+    said = subprocess.run([git, "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return said.stdout.strip() or None

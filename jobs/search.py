@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from evaluation.search import write_search_report
 from jobs.alone import alone
 from jobs.command_line import with_values
-from jobs.data import is_synthetic, make_store_folder, open_sources, read_images, source_name
+from jobs.data import clean_store, is_synthetic, open_sources, read_images, source_name, working_folder
 from jobs.experiment import CnnExperiment, SearchExperiment, differences
 from jobs.run_directory import default_run
 from jobs.track_runs import track_search
@@ -49,6 +49,7 @@ def search(spark: SparkSession, experiment: SearchExperiment, text: str) -> optu
         raise InputError(f"--study {experiment.study}: SQLite needs a local folder; give --database")
     if experiment.retrain and experiment.run and not experiment.overwrite and storage.exists(experiment.run):
         raise InputError(f"{experiment.run}: there is a run already; give another --run, or --overwrite to replace it")
+    clean_store(storage, experiment)
     check_network(experiment)
     parallel = 1 if experiment.trial_processes else min(experiment.parallel, experiment.trials)
     if experiment.trial_processes:
@@ -67,16 +68,11 @@ def _search(
     key = hashlib.sha256(target.encode()).hexdigest()[:8]
     folder = f"{storage.absolute(experiment.store)}/{target.rsplit('/', 1)[-1]}-{key}"
     storage.delete(folder)  # a killed job has left it
-    made = storage.missing_folders(folder)
-    make_store_folder(storage, experiment, folder)
-    try:
-        with open_sources(storage, experiment, folder) as sources:
-            check_hosts(spark, readable=list(sources.folders.values()), writable=[folder])
-            prepared = read_images(spark, storage, sources, experiment)
-            _check_rows(study, prepared)
-            _run(spark, storage, experiment, text, study, prepared, folder, parallel)
-    finally:
-        storage.delete_made(folder, made)
+    with working_folder(storage, experiment, folder), open_sources(storage, experiment, folder) as sources:
+        check_hosts(spark, readable=list(sources.folders.values()), writable=[folder])
+        prepared = read_images(spark, storage, sources, experiment)
+        _check_rows(study, prepared)
+        _run(spark, storage, experiment, text, study, prepared, folder, parallel)
     _report(storage, target, experiment, text, study)
     return study
 

@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from evaluation.metrics import add_confusions, summarise
 from evaluation.studies import Study, Training
-from jobs.data import is_synthetic, make_store_folder, open_sources, read_images, source_name
+from jobs.data import clean_store, is_synthetic, open_sources, read_images, source_name, working_folder
 from jobs.experiment import NetworkExperiment
 from jobs.run_directory import StagedRun, default_run, staged_run
 from jobs.training import check_network
@@ -50,10 +50,11 @@ def open_study(
 ) -> Iterator[OpenStudy]:
     """Check what can be checked, read the images, and make place; it appears whole when the block ends."""
     run = experiment.run or default_run(name)
+    clean_store(storage, experiment)
     check_network(experiment)
     check_slots(spark, experiment.num_proc)
     with (
-        staged_run(storage, run, experiment.overwrite) as staged,
+        staged_run(storage, run, experiment.overwrite, name) as staged,
         _store_folder(storage, experiment) as folder,
         open_sources(storage, experiment, folder) as sources,
     ):
@@ -67,12 +68,8 @@ def open_study(
 @contextmanager
 def _store_folder(storage: Storage, experiment: NetworkExperiment) -> Iterator[str]:
     folder = f"{storage.absolute(experiment.store)}/study-{uuid.uuid4().hex}"
-    made = storage.missing_folders(folder)
-    make_store_folder(storage, experiment, folder)
-    try:
+    with working_folder(storage, experiment, folder):
         yield folder
-    finally:
-        storage.delete_made(folder, made)
 
 
 @contextmanager

@@ -28,8 +28,8 @@ def main() -> None:
     uri = arguments.tracking or os.environ.get("MLFLOW_TRACKING_URI")
     if not uri:
         raise RunError("--tracking: no MLflow server is given, nor in MLFLOW_TRACKING_URI")
-    tracker = Tracker(uri, run.name, storage.read_text(f"{storage.absolute(run.path)}/experiment.yaml"))
-    tracker.finish(storage, storage.absolute(run.path), arguments.register)
+    tracker = Tracker(uri, run.name, storage.read_text(f"{storage.absolute(run.files)}/experiment.yaml"))
+    tracker.finish(storage, storage.absolute(run.files), arguments.register)
     if tracker.lost:
         raise RunError(f"{run.path} was not sent")
     print(f"{run.path} is run {tracker.run_id} of {without_password(uri)}", flush=True)

@@ -20,7 +20,7 @@ def main() -> None:
     experiment, text = parse_experiment(ForestExperiment, "Grow a random forest with Spark MLlib.")
     spark = open_session("train_random_forest", ("jobs.outcome", "models.forest"))
 
-    from jobs.data import drawing, open_sources, read_images, source_name
+    from jobs.data import clean_store, drawing, open_sources, read_images, source_name
     from jobs.outcome import TrainedModel, say_outcome, write_outcome
     from jobs.run_directory import default_run, staged_run
     from jobs.track_runs import track_run
@@ -33,9 +33,10 @@ def main() -> None:
 
     storage, watch = Storage(spark), Stopwatch()
     run = experiment.run or default_run("forest")
+    clean_store(storage, experiment)
     with (
         track_run(experiment, run, text) as tracker,
-        staged_run(storage, run, experiment.overwrite) as staged,
+        staged_run(storage, run, experiment.overwrite, "forest") as staged,
         open_sources(storage, experiment, experiment.store) as sources,
     ):
         check_hosts(spark, readable=list(sources.folders.values()), writable=[sources.work, staged.uri])

@@ -2,17 +2,15 @@
 
 import hashlib
 import json
-import tempfile
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import yaml
 
-from jobs.data import make_store_folder
+from jobs.data import TRAINING, make_store_folder
 from jobs.experiment import CnnExperiment, differences
-from jobs.run_directory import delete_staged
 from models.checkpoints import Checkpoints
 from preprocessing.errors import InputError
 from preprocessing.prepare import PreparedImages
@@ -26,11 +24,13 @@ class UnfinishedRun:
     Args:
         storage: the session's file systems.
         folder: absolute; holds the rows for Horovod and the checkpoints.
+        run: the run directory that it becomes, absolute.
         experiment: all of it, as YAML.
     """
 
     storage: Storage
     folder: str
+    run: str
     experiment: str
 
     @property
@@ -43,12 +43,10 @@ class UnfinishedRun:
         Raises:
             InputError: these are others.
         """
-        state, rows = f"{self.folder}/training.json", prepared.counted.fingerprint
+        state, rows = f"{self.folder}/{TRAINING}", prepared.counted.fingerprint
         if not self.storage.exists(state):
-            with tempfile.TemporaryDirectory() as local:
-                file = Path(local) / "training.json"
-                file.write_text(json.dumps({"experiment": self.experiment, "rows": rows}))
-                self.storage.upload(file, state)
+            about = {"experiment": self.experiment, "rows": rows, "run": self.run}
+            self.storage.write_text(state, json.dumps(about))
             return
         began = json.loads(self.storage.read_text(state))
         fields = differences(yaml.safe_load(began["experiment"]), yaml.safe_load(self.experiment))
@@ -62,7 +60,7 @@ class UnfinishedRun:
 
 @contextmanager
 def unfinished_run(storage: Storage, experiment: CnnExperiment, run: str, text: str) -> Iterator[UnfinishedRun]:
-    """The place of a training's work in progress, deleted when the block ends.
+    """The place of a training's work in progress, deleted when the block ends. The run has to be claimed before.
 
     When the job fails or is interrupted after an epoch has finished, and the user gave the run a name, it stays: the
     same command with ``--resume`` goes on.
@@ -71,19 +69,19 @@ def unfinished_run(storage: Storage, experiment: CnnExperiment, run: str, text: 
         InputError: there is an unfinished training of this name, and neither ``--resume`` nor ``--overwrite``; or the
             store cannot be written.
     """
-    target = storage.absolute(run).rstrip("/")
-    key = hashlib.sha256(target.encode()).hexdigest()[:8]
+    target = storage.absolute(run)
+    key = hashlib.sha256(os.fsencode(target)).hexdigest()[:8]
     folder = f"{storage.absolute(experiment.store)}/{target.rsplit('/', 1)[-1]}-{key}"
-    unfinished = UnfinishedRun(storage, folder, text)
+    unfinished = UnfinishedRun(storage, folder, target, text)
     if storage.exists(folder):
         if experiment.overwrite and not experiment.resume:
             storage.delete(folder)
-        elif not experiment.resume:
+        elif not experiment.resume and Checkpoints(unfinished.checkpoints).epochs():
             raise InputError(
-                f"{run}: a training of this name has not finished, or still runs:"
-                " --resume goes on with it, --overwrite begins anew"
+                f"{run}: a training of this name has not finished: --resume goes on with it, --overwrite begins anew"
             )
-        delete_staged(storage, target)
+        elif not experiment.resume:  # nothing to go on with
+            storage.delete(folder)
     elif experiment.resume:
         print(f"{run}: nothing to resume, this is the beginning", flush=True)
     made = storage.missing_folders(folder)

@@ -74,8 +74,10 @@ class Checkpoints:
         """
         system, folder = fsspec.core.url_to_fs(self.url)
         system.invalidate_cache(folder)
-        if not system.exists(f"{folder}/owner") or system.cat_file(f"{folder}/owner").decode() != self.token:
-            raise PermissionError(f"{self.url}: another job has taken this training up, or finished it")
+        if not system.exists(f"{folder}/owner"):
+            raise FileNotFoundError(f"{self.url}: is no longer there: the store was deleted while the training ran")
+        if system.cat_file(f"{folder}/owner").decode() != self.token:
+            raise PermissionError(f"{self.url}: another job has taken this training up")
         about = {name: getattr(checkpoint, name) for name in ("epoch", "time", "history", "losses")}
         content = io.BytesIO()
         np.savez(

@@ -24,6 +24,7 @@ from pyspark.sql import types as T
 from models.imports import no_garbage
 from models.settings import RUNNERS_UP
 from preprocessing.arrow import lists, to_rows
+from preprocessing.storage import reader
 
 # Pictures at a time: a network holds some hundred times their bytes.
 BATCH, BATCH_BYTES = 512, 8 * 1024 * 1024
@@ -137,32 +138,34 @@ def answer(rows: DataFrame, predict: Callable[[DataFrame], DataFrame], classes: 
     return answered.union(rows.where(F.col("reason").isNotNull()).select(others))
 
 
-def count_answers(answers: DataFrame, classes: list[str]) -> tuple[dict[str, Any], np.ndarray]:
+def count_answers(answers: DataFrame, classes: list[str]) -> tuple[dict[str, Any], np.ndarray, list[str]]:
     """Count the columns of ``ANSWERS``, which are looked at once.
 
     Returns:
-        ``rows``, those ``rejected`` with their ``reasons``, those ``unlabelled``, those with ``other_labels`` than the
-        classes, and the ``labelled``; of these how often each class (row) was taken for each class (column), ``int64``
-        of shape ``(classes, classes)``.
+        ``rows``, those ``rejected`` with their ``reasons``, the ``unlabelled`` and the ``labelled``, and of the latter
+        those with ``other_labels`` than the classes, by label, which cannot be right; how often each label (row) was
+        taken for each (column), ``int64`` of shape ``(labels, labels)``; and the labels, the classes first.
     """
-    place = {name: index for index, name in enumerate(classes)}
-    confusion = np.zeros((len(classes), len(classes)), dtype=np.int64)
-    counts = dict.fromkeys(("rows", "rejected", "unlabelled", "other_labels", "labelled"), 0)
-    reasons: dict[str, int] = {}
     known = F.when(F.col("reason").isNull(), F.col("label")).alias("label")
-    for reason, label, letter, count in answers.groupBy("reason", known, "letter").count().orderBy("reason").collect():
+    counted = answers.groupBy("reason", known, "letter").count().orderBy("reason", "label").collect()
+    others = sorted({row["label"] for row in counted if row["label"] is not None} - set(classes))
+    labels = [*classes, *others]
+    place = {name: index for index, name in enumerate(labels)}
+    confusion = np.zeros((len(labels), len(labels)), dtype=np.int64)
+    counts = dict.fromkeys(("rows", "rejected", "unlabelled", "labelled"), 0)
+    reasons: dict[str, int] = {}
+    for reason, label, letter, count in counted:
         counts["rows"] += count
         if reason is not None:
             counts["rejected"] += count
-            reasons[reason] = count
+            reasons[reason] = reasons.get(reason, 0) + count
         elif label is None:
             counts["unlabelled"] += count
-        elif label not in place:
-            counts["other_labels"] += count
         else:
             counts["labelled"] += count
             confusion[place[label], place[letter]] += count
-    return counts | {"reasons": reasons}, confusion
+    unknown = {name: int(confusion[place[name]].sum()) for name in others}
+    return counts | {"reasons": reasons, "other_labels": unknown}, confusion, labels
 
 
 @dataclass(frozen=True)
@@ -276,7 +279,7 @@ def count_disagreements(spark: SparkSession, first: str, second: str) -> tuple[i
     """How many rows only the first, and only the second, of two runs' predictions has right."""
 
     def hits(path: str, name: str) -> DataFrame:
-        return spark.read.parquet(path).select("id", (F.col("prediction") == F.col("label")).alias(name))
+        return reader(spark).parquet(path).select("id", (F.col("prediction") == F.col("label")).alias(name))
 
     counts = {
         (row["first"], row["second"]): row["count"]

@@ -94,6 +94,25 @@ def check_share(rejections: Rejections, rejected: DataFrame, max_rejected: float
         raise InputError(f"{share} ({reasons}), {limit}. {_examples(rejected)}")
 
 
+def check_counts(what: str, expected: dict[str, int], found: dict[str, int]) -> None:
+    """Make sure that no row was lost or doubled on the way.
+
+    Args:
+        what: was done with the rows.
+        expected: how many there have to be of each source.
+        found: how many there are.
+
+    Raises:
+        InputError: naming the source and both numbers.
+    """
+    for source in sorted(set(expected) | set(found)):
+        wanted, there = expected.get(source, 0), found.get(source, 0)
+        if wanted != there:
+            raise InputError(
+                f"{source}: {there:,} rows were {what}, and there are {wanted:,}: did its files change meanwhile?"
+            )
+
+
 def check_sources(rejections: Rejections, rejected: DataFrame, sources: list[str]) -> None:
     """Refuse a source of which no row is left.
 

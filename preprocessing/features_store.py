@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
@@ -15,11 +14,14 @@ from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from preprocessing.cleansing import Rejections
+from preprocessing.listing import Listing
 from preprocessing.normalisation import Normalisation
-from preprocessing.prepare import PreparedImages, Sources, prepare_images
+from preprocessing.prepare import PreparedImages, Sources, list_sources, prepare_images
+from preprocessing.publishing import BusyError, claimed, clear
 from preprocessing.schema import IMAGE_TABLE, REJECTED_TABLE, TEST, TRAIN, VALIDATION
+from preprocessing.settings import Source
 from preprocessing.splitting import CountedImages
-from preprocessing.storage import Storage
+from preprocessing.storage import Storage, local_path, reader
 
 # A piece is what a process reads at a time. So many at least, for they can be shared out equally among 1, 2, 3, 4, 6 or
 # 12 processes.
@@ -27,8 +29,8 @@ PIECES = 12
 # A piece is one row group, which a process holds at a time: files of so many bytes, and groups that none outgrows.
 PIECE_BYTES, ROW_GROUP_BYTES = 8 * 1024 * 1024, 128 * 1024 * 1024
 SAMPLES_A_CLASS = 6
-# So many files of a folder are asked one by one, for a tenth of a millisecond each; more are Spark's to list.
-FEW_FILES = 1000
+# Of so many bytes the driver makes the checksums, which takes a second or two; of more Spark does.
+DRIVER_BYTES = 1024 * 1024 * 1024
 _ABOUT = "prepared.json"
 
 
@@ -41,24 +43,45 @@ def stored_images(spark: SparkSession, storage: Storage, sources: Sources, store
     Args:
         spark: the session.
         storage: its file systems.
-        sources: what is read; its ``work`` holds what is half-written.
+        sources: what is read.
         store: where they stay for other jobs, absolute; none: they go with ``sources.work``.
 
     Raises:
         InputError: see :func:`preprocessing.prepare.prepare_images`.
     """
-    half = f"{sources.work}/features"
-    folder = half if store is None else f"{store}/features-{_key(spark, storage, sources)}"
-    if storage.exists(f"{folder}/{_ABOUT}"):
+    listings = list_sources(storage, sources)
+    if store is None:
+        return _prepare(spark, storage, sources, listings, f"{sources.work}/features")
+    folder = f"{store}/features-{_key(sources, listings)}"
+    if _is_sound(spark, storage, folder):
         return _read(spark, storage, folder)
-    prepared = prepare_images(spark, storage, sources)
-    _write(prepared, half)
-    if not storage.exists(f"{folder}/{_ABOUT}"):  # another job may have been as quick
-        if folder != half:
-            storage.delete(folder)
-            storage.rename(half, folder)
-        # the last of it, and not renamed with the rest: S3 moves one file after the other
-        _write_about(storage, prepared, folder)
+
+    def wait() -> None:
+        print("waiting for another job, which prepares the same images", flush=True)
+
+    try:
+        with claimed(storage, folder, wait):
+            if storage.exists(f"{folder}/{_ABOUT}") and _is_sound(spark, storage, folder):  # the other job's
+                return _read(spark, storage, folder)
+            clear(storage, folder)
+            try:
+                return _prepare(spark, storage, sources, listings, folder)
+            except BaseException:
+                clear(storage, folder)
+                raise
+    except BusyError:
+        return _prepare(spark, storage, sources, listings, f"{sources.work}/features")
+    finally:
+        storage.delete_empty(folder)
+
+
+def _prepare(
+    spark: SparkSession, storage: Storage, sources: Sources, listings: dict[Source, Listing], folder: str
+) -> PreparedImages:
+    prepared = prepare_images(spark, storage, sources, listings)
+    _write(prepared, folder)
+    # the last of it: that it is there tells that all is
+    _write_about(spark, storage, prepared, folder)
     prepared.release()
     # fitted already: it need not be loaded
     return replace(_read(spark, storage, folder), load_pipeline=prepared.load_pipeline)
@@ -70,9 +93,9 @@ def write_pieces(rows: DataFrame, path: str, pieces: int) -> None:
     writer.option("parquet.block.size", ROW_GROUP_BYTES).parquet(path)
 
 
-def _key(spark: SparkSession, storage: Storage, sources: Sources) -> str:
+def _key(sources: Sources, listings: dict[Source, Listing]) -> str:
     """A name made of all that the features are made of."""
-    files = {source.title: _listing(spark, storage, folder) for source, folder in sources.folders.items()}
+    files = {source.title: listing.digest for source, listing in listings.items()}
     settings = asdict(replace(sources, folders={}, work="")) | {
         "sources": [(asdict(source), folder) for source, folder in sources.folders.items()]
     }
@@ -85,18 +108,6 @@ def _code() -> str:
     """A digest of this package."""
     files = sorted(Path(__file__).parent.rglob("*.py"))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
-
-
-def _listing(spark: SparkSession, storage: Storage, folder: str) -> list[Any]:
-    """The names, sizes and times of its files; of many their number, a digest, and those of no bytes."""
-    if not storage.is_folder(folder):
-        return []
-    if storage.count_files(folder) <= FEW_FILES:  # Spark's first query of a session takes two seconds
-        return storage.files(folder)
-    files = spark.read.format("binaryFile").option("recursiveFileLookup", "true").load(folder)
-    digest = F.xxhash64("path", "length", "modificationTime").cast("decimal(20,0)")
-    count, total = files.agg(F.count(F.lit(1)), F.sum(digest)).head()  # type: ignore[misc]
-    return [count, str(total), storage.empty_files(folder, count)]
 
 
 def _write(prepared: PreparedImages, folder: str) -> None:
@@ -123,8 +134,7 @@ def _write(prepared: PreparedImages, folder: str) -> None:
             step.result()
 
 
-def _write_about(storage: Storage, prepared: PreparedImages, folder: str) -> None:
-    """What else there is to know of them; that it is there tells that all is."""
+def _write_about(spark: SparkSession, storage: Storage, prepared: PreparedImages, folder: str) -> None:
     about = {
         "rejections": asdict(prepared.rejections),
         "counted": asdict(prepared.counted),
@@ -132,11 +142,60 @@ def _write_about(storage: Storage, prepared: PreparedImages, folder: str) -> Non
         "normalisation": asdict(prepared.normalisation),
         "classes": prepared.classes,
         "shape": prepared.shape,
+        "parts": _checksums(spark, storage, folder),
     }
-    with tempfile.TemporaryDirectory() as local:
-        file = Path(local) / _ABOUT
-        file.write_text(json.dumps(about))
-        storage.upload(file, f"{folder}/{_ABOUT}")
+    text = json.dumps(about)
+    marker = {"sha256": hashlib.sha256(text.encode()).hexdigest(), "about": text}
+    storage.write_text(f"{folder}/{_ABOUT}", json.dumps(marker))
+
+
+def _read_about(storage: Storage, folder: str) -> dict[str, Any]:
+    """Raises: ValueError, KeyError, OSError: it is damaged."""
+    marker = json.loads(storage.read_text(f"{folder}/{_ABOUT}"))
+    if hashlib.sha256(marker["about"].encode()).hexdigest() != marker["sha256"]:
+        raise ValueError(_ABOUT)
+    return dict(json.loads(marker["about"]))
+
+
+def _checksums(spark: SparkSession, storage: Storage, folder: str) -> dict[str, list[Any]]:
+    """Bytes and SHA-256 of each file, by its path within the folder, without those that only tell of a job's end."""
+    files = {
+        entry.name: entry.size or 0
+        for entry in storage.walk(folder)
+        if not entry.is_folder and not entry.name.rpartition("/")[2].startswith((".", "_")) and entry.name != _ABOUT
+    }
+    if folder.startswith("file:") and sum(files.values()) <= DRIVER_BYTES:
+
+        def digest(name: str) -> str:
+            with (local_path(folder) / name).open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+
+        with ThreadPoolExecutor() as pool:
+            sums = dict(zip(files, pool.map(digest, files), strict=True))
+    else:
+        content = reader(spark).format("binaryFile").option("recursiveFileLookup", "true").load(folder)
+        name = F.expr(f"substring(path, {len(folder) + 2})").alias("name")
+        rows = content.select(name, F.sha2("content", 256).alias("sha256")).collect()
+        sums = {row["name"]: row["sha256"] for row in rows} | dict.fromkeys(
+            (name for name, size in files.items() if not size), hashlib.sha256().hexdigest()
+        )
+    return {name: [size, sums.get(name)] for name, size in sorted(files.items())}
+
+
+def _is_sound(spark: SparkSession, storage: Storage, folder: str) -> bool:
+    """Whether the folder is whole, and each of its files as it was written; one line says what is not."""
+    if not storage.exists(f"{folder}/{_ABOUT}"):
+        return False
+    try:
+        expected = _read_about(storage, folder)["parts"]
+        found = _checksums(spark, storage, folder)
+    except (ValueError, KeyError, TypeError, OSError, AttributeError):
+        expected, found = {_ABOUT: None}, {}
+    damaged = [name for name in sorted(set(expected) | set(found)) if expected.get(name) != found.get(name)]
+    if damaged:
+        others = f" and {len(damaged) - 1:,} others are" if len(damaged) > 1 else " is"
+        print(f"{folder}: {damaged[0]}{others} not as they were written: the images are prepared anew", flush=True)
+    return not damaged
 
 
 def _samples(prepared: PreparedImages) -> DataFrame:
@@ -148,12 +207,12 @@ def _samples(prepared: PreparedImages) -> DataFrame:
 
 
 def _read(spark: SparkSession, storage: Storage, folder: str) -> PreparedImages:
-    about = json.loads(storage.read_text(f"{folder}/{_ABOUT}"))
+    about = _read_about(storage, folder)
     splits = [f"{folder}/{name}" for name in (TRAIN, VALIDATION, TEST)]
     normalisation = {name: tuple(values) for name, values in about["normalisation"].items()}
     return PreparedImages(
-        images=spark.read.schema(IMAGE_TABLE).parquet(*splits),
-        rejected=spark.read.schema(REJECTED_TABLE).csv(f"{folder}/rejected", header=True),
+        images=reader(spark).schema(IMAGE_TABLE).parquet(*splits),
+        rejected=reader(spark).schema(REJECTED_TABLE).csv(f"{folder}/rejected", header=True),
         rejections=Rejections(**about["rejections"]),
         counted=CountedImages(**about["counted"]),
         load_near_copies=lambda: about["near_copies"],

@@ -1,8 +1,11 @@
 """Folders of photographs, read and decoded by Spark: a folder a class, or what a pattern finds in the path."""
 
 import functools
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 from pyspark.sql import DataFrame, SparkSession
@@ -11,67 +14,71 @@ from pyspark.sql import functions as F
 from preprocessing.decoding import MAX_BYTES, Decoded, decode
 from preprocessing.errors import InputError
 from preprocessing.labels import OTHERS, class_name
+from preprocessing.listing import LISTING, Listing
 from preprocessing.schema import PARSED_TABLE, TEST, TRAIN
 from preprocessing.settings import Preprocessing, Source
 from preprocessing.similarity import describe_one
-from preprocessing.storage import Storage
+from preprocessing.storage import reader
 
-# What a task reads, and how many names of classes are looked at.
-TASK_BYTES, MAX_NAMES = 32 * 1024 * 1024, 1000
+# What a task reads.
+TASK_BYTES = 32 * 1024 * 1024
 # Decoded pictures are ten times as large as their files: so many are held before they are handed on.
 PICTURES_AT_ONCE = 256
 
+# Pictures as they lie in a file system: their content is null where Python opens the path.
+PICTURE_FILES = "file string, path binary, length long, content binary"
+
+
+class PathInfo(NamedTuple):
+    """What a file's path within its source says of the picture; None where it says nothing."""
+
+    name: str | None
+    signer: str | None = None
+    frame: int | None = None
+    split: str | None = None
+
+
+ReadPath = Callable[[str], PathInfo]
+
 
 def read_folder(
-    spark: SparkSession, storage: Storage, source: Source, folder: str, settings: Preprocessing, classes: list[str]
+    spark: SparkSession, source: Source, listing: Listing, settings: Preprocessing, classes: list[str]
 ) -> DataFrame:
     """Read the pictures of a folder.
 
     Args:
         spark: the session.
-        storage: its file systems.
         source: its name and pattern.
-        folder: where it lies, absolute.
+        listing: what lies in the folder.
         settings: how pictures are decoded.
         classes: names of classes beyond those that are known.
 
     Returns:
-        The columns of ``PARSED_TABLE``.
+        The columns of ``PARSED_TABLE``, a row for each file of the listing.
 
     Raises:
         InputError: a class folder is empty, a name is no class, or there are folders beside train and test.
     """
-    tables = []
-    for split, part in _splits(storage, folder).items():
-        files = spark.read.format("binaryFile").option("recursiveFileLookup", "true").load(part)
-        read_path = _path_reader(folder, source.pattern)
-        found = _check_names(storage, files, read_path, source, part, classes)
-        parse = functools.partial(_parse_batches, read_path, settings, classes, source.title, split, True)
-        tables.append(_contents(spark, storage, files, part, found).mapInPandas(parse, PARSED_TABLE))
-    return functools.reduce(DataFrame.unionByName, tables)
+    read_path = _path_reader(source.pattern, _splits(listing), listing.root.rsplit("/", 1)[-1])
+    _check_names(listing, read_path, source, classes)
+    parse = functools.partial(_parse_batches, read_path, settings, classes, source.title, True)
+    return picture_files(spark, listing).mapInPandas(parse, PARSED_TABLE)
 
 
-def read_pictures(
-    spark: SparkSession, storage: Storage, folder: str, settings: Preprocessing, classes: list[str]
-) -> DataFrame:
+def read_pictures(spark: SparkSession, listing: Listing, settings: Preprocessing, classes: list[str]) -> DataFrame:
     """Read every file of a folder and its folders, labelled where its folder is called like a class.
 
     Returns:
-        The columns of ``PARSED_TABLE``.
+        The columns of ``PARSED_TABLE``, a row for each file of the listing.
     """
-    files = spark.read.format("binaryFile").option("recursiveFileLookup", "true").load(folder)
-    sizes = files.select(
-        F.count(F.lit(1)), F.coalesce(F.sum("length"), F.lit(0)), F.count_if(F.col("length") > MAX_BYTES)
-    )
-    [found] = sizes.collect()
-    return decode_files(_contents(spark, storage, files, folder, tuple(found)), folder, settings, classes)
+    return decode_files(picture_files(spark, listing), listing.root, settings, classes)
 
 
 def decode_files(files: DataFrame, folder: str, settings: Preprocessing, classes: list[str]) -> DataFrame:
     """Decode files, labelled where their folder is called like a class.
 
     Args:
-        files: the columns path, length and content, which is null where the file is too large to be read.
+        files: the columns of ``PICTURE_FILES``.
         folder: that they lie in, or in folders of it, absolute.
         settings: how pictures are decoded.
         classes: names of classes beyond those that are known.
@@ -80,110 +87,77 @@ def decode_files(files: DataFrame, folder: str, settings: Preprocessing, classes
         The columns of ``PARSED_TABLE``, a row for each.
     """
     title = folder.rsplit("/", 1)[-1]
-    parse = functools.partial(_parse_batches, _path_reader(folder, None), settings, classes, title, None, False)
+    parse = functools.partial(_parse_batches, _path_reader(None, {}, title), settings, classes, title, False)
     return files.mapInPandas(parse, PARSED_TABLE)
 
 
-def _contents(
-    spark: SparkSession, storage: Storage, files: DataFrame, folder: str, found: tuple[int, int, int]
-) -> DataFrame:
-    """The path, length and content of each file; that of too large ones is not read.
+def picture_files(spark: SparkSession, listing: Listing) -> DataFrame:
+    """The columns of ``PICTURE_FILES`` for each file of a listing, in tasks of many small pictures.
 
-    Args:
-        spark: the session.
-        storage: its file systems.
-        files: those of the folder that are not empty.
-        folder: where they lie.
-        found: how many there are, their bytes, and how many of them are too large.
+    Local files are opened by the Python that decodes them, whatever they are called. What lies on other file systems
+    Spark reads, which does not list some names: those files have no content.
     """
-    count, total, large = found
+    files = listing.read(spark)
     # many small pictures a task, and no more bytes than it can hold
-    tasks = max(2 * spark.sparkContext.defaultParallelism, total // TASK_BYTES)
-    read = [files.where(F.col("length") <= MAX_BYTES).select("path", "length", "content").coalesce(tasks)]
-    if large:
-        sizes = files.where(F.col("length") > MAX_BYTES).select("path", "length")
-        read.append(sizes.withColumn("content", F.lit(None).cast("binary")))
-    empty = [(path, 0, b"") for path in storage.empty_files(folder, count)]
-    if empty:
-        read.append(spark.createDataFrame(empty, read[0].schema))
-    return functools.reduce(DataFrame.unionByName, read)
+    tasks = max(2 * spark.sparkContext.defaultParallelism, listing.size // TASK_BYTES)
+    if listing.root.startswith("file:"):
+        return files.repartition(min(tasks, max(1, listing.count))).withColumn("content", F.lit(None).cast("binary"))
+    content = reader(spark).format("binaryFile").option("recursiveFileLookup", "true").load(listing.root)
+    read = content.where(F.col("length") <= MAX_BYTES).select(
+        F.expr(f"substring(path, {len(listing.root) + 2})").alias("file"), "content"
+    )
+    return files.join(read.coalesce(tasks), "file", how="left").select(*LISTING.names, "content")
 
 
-def _splits(storage: Storage, folder: str) -> dict[str | None, str]:
-    """The folder of each split, or the one folder that is to be divided."""
-    names = {name.lower(): name for name in storage.folders(folder)}
+def _splits(listing: Listing) -> dict[str, str]:
+    """The folder of each split, by its beginning; none: the one folder is to be divided."""
+    tops = {folder.split("/")[0] for folder in listing.folders}
+    names = {name.lower(): name for name in tops}
     if not {TRAIN, TEST} <= set(names):
-        return {None: folder}
+        return {}
     others = sorted(set(names) - {TRAIN, TEST})
     if others:
         raise InputError(
-            f"{folder}: beside train and test it has {', '.join(names[name] for name in others)}, which"
+            f"{listing.root}: beside train and test it has {', '.join(names[name] for name in others)}, which"
             " cannot be used: move them elsewhere"
         )
-    return {split: f"{folder}/{names[split]}" for split in (TRAIN, TEST)}
+    return {names[split]: split for split in (TRAIN, TEST)}
 
 
-ReadPath = Callable[[str], tuple[str, str | None, str | None, int | None]]
-
-
-def _path_reader(folder: str, pattern: str | None) -> ReadPath:
-    """What a path tells: the file within the folder, the name of its class, the signer and the frame."""
+def _path_reader(pattern: str | None, splits: dict[str, str], title: str) -> ReadPath:
+    """What a file's path within the source tells; ``title`` is the name of the source's own folder."""
     expression = re.compile(pattern) if pattern else None
     labelled = expression is not None and "label" in expression.groupindex
-    start = len(re.sub("^file:/+", "file:/", folder)) + 1
 
-    def read_path(path: str) -> tuple[str, str | None, str | None, int | None]:
-        file = re.sub("^file:/+", "file:/", path)[start:]
+    def read_path(file: str) -> PathInfo:
         found = expression.search(file) if expression else None
         groups = found.groupdict() if found else {}
-        name = groups.get("label") if labelled else path.rsplit("/", 2)[-2]
+        folder = file.rpartition("/")[0]
+        name = groups.get("label") if labelled else (folder.rpartition("/")[2] or title)
         frame = groups.get("frame") or ""
-        return file, name, groups.get("signer"), int(frame) if frame.isdecimal() else None
+        split = splits.get(file.split("/")[0])
+        return PathInfo(name, groups.get("signer"), int(frame) if frame.isdecimal() else None, split)
 
     return read_path
 
 
-def _check_names(
-    storage: Storage, files: DataFrame, read_path: ReadPath, source: Source, folder: str, classes: list[str]
-) -> tuple[int, int, int]:
-    """How many files there are, their bytes, and how many are too large."""
-
-    def read(batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        for batch in batches:
-            rows = [read_path(path)[:2] for path in batch["path"]]
-            yield pd.DataFrame(rows, columns=["file", "name"]).assign(length=batch["length"].to_numpy())
-
-    # a list, of which few tasks make short work
-    paths = files.select("path", "length").coalesce(files.sparkSession.sparkContext.defaultParallelism)
-    names = (
-        paths.mapInPandas(read, "file string, name string, length long")
-        .groupBy("name")
-        .agg(
-            F.min("file").alias("file"),
-            F.count(F.lit(1)).alias("count"),
-            F.sum("length").alias("bytes"),
-            F.sum((F.col("length") > MAX_BYTES).cast("int")).alias("large"),
-        )
-    )
-    rows = names.orderBy("file").limit(MAX_NAMES).collect()
-    found = {row["name"]: row["file"] for row in rows}
-    unknown = [name for name in found if name is not None and class_name(name, classes) is None]
+def _check_names(listing: Listing, read_path: ReadPath, source: Source, classes: list[str]) -> None:
+    found: dict[str, str] = {}
+    for file in listing.names():
+        name = read_path(file).name
+        if name is not None:
+            found.setdefault(name, file)
+    unknown = [name for name in found if class_name(name, classes) is None]
     if unknown:
         raise InputError(
             f"{source.title}: {found[unknown[0]]}: {', '.join(repr(name) for name in unknown[:10])} is no class;"
             f" classes are letters, digits, {', '.join(OTHERS)}, and what --classes names"
         )
-    counts = (sum(row["count"] for row in rows), sum(row["bytes"] for row in rows), sum(row["large"] for row in rows))
     if "label" in (re.compile(source.pattern).groupindex if source.pattern else {}):
-        return counts
-    empty = [
-        path.removeprefix(f"{folder}/")
-        for path in storage.empty_folders(folder)
-        if class_name(path.rsplit("/", 1)[-1], classes) is not None
-    ]
+        return
+    empty = [path for path in listing.empty if class_name(path.rpartition("/")[2], classes) is not None]
     if empty:
-        raise InputError(f"{folder}: the class folder {', '.join(sorted(empty)[:10])} is empty")
-    return counts
+        raise InputError(f"{listing.root}: the class folder {', '.join(empty[:10])} is empty")
 
 
 def _parse_batches(
@@ -191,7 +165,6 @@ def _parse_batches(
     settings: Preprocessing,
     classes: list[str],
     source: str,
-    split: str | None,
     labelled: bool,
     batches: Iterable[pd.DataFrame],
 ) -> Iterator[pd.DataFrame]:
@@ -199,18 +172,33 @@ def _parse_batches(
         for first in range(0, len(batch), PICTURES_AT_ONCE):
             rows = []
             part = batch.iloc[first : first + PICTURES_AT_ONCE]
-            for path, length, content in zip(part["path"], part["length"], part["content"], strict=True):
-                file, name, signer, frame = read_path(path)
-                label = class_name(name, classes) if name is not None else None
+            columns = (part[name] for name in ("file", "path", "length", "content"))
+            for file, path, length, content in zip(*columns, strict=True):
+                told = read_path(file)
+                label = class_name(told.name, classes) if told.name is not None else None
                 if label is None and labelled:
                     picture = Decoded(reason="no class in the path", detail="the pattern finds no label in it")
-                elif content is None:
-                    picture = Decoded(reason="too large a file", detail=f"{length:,} bytes; {MAX_BYTES:,} are the most")
                 else:
-                    picture = decode(content, settings)
+                    picture = _read(path, length, content, settings)
                 usable = picture.pixels is not None
                 rows.append(
                     (source, file, None, label if usable else None, picture.pixels, picture.reason, picture.detail,
-                     signer, frame, split, describe_one(picture.pixels, settings.shape))
+                     told.signer, told.frame, told.split, describe_one(picture.pixels, settings.shape))
                 )  # fmt: skip
             yield pd.DataFrame(rows, columns=PARSED_TABLE.names).astype({"line": "Int64", "frame": "Int64"})
+
+
+def _read(path: bytes | None, length: float | None, content: bytes | None, settings: Preprocessing) -> Decoded:
+    if length is None or pd.isna(length):
+        return Decoded(reason="not a file", detail="a link that leads nowhere, or no regular file")
+    if length > MAX_BYTES:
+        return Decoded(reason="too large a file", detail=f"{int(length):,} bytes; {MAX_BYTES:,} are the most")
+    if path is not None:
+        try:
+            with Path(os.fsdecode(path)).open("rb") as file:
+                content = file.read(MAX_BYTES + 1)  # it may have grown
+        except OSError as error:
+            return Decoded(reason="cannot be read", detail=error.strerror or type(error).__name__)
+    elif content is None and length:
+        return Decoded(reason="cannot be read", detail="Spark lists no file of this name here: rename it")
+    return decode(content or b"", settings)

@@ -12,64 +12,71 @@ from pyspark.sql import types as T
 from preprocessing.decoding import resize_pixels
 from preprocessing.errors import InputError
 from preprocessing.folders import read_pictures
+from preprocessing.listing import CSV, PARQUET, list_files
 from preprocessing.schema import PARSED_TABLE
 from preprocessing.settings import Preprocessing
-from preprocessing.sign_mnist import read_csv
-from preprocessing.storage import Storage
+from preprocessing.sign_mnist import ReadRows, open_csv, read_csv
+from preprocessing.storage import Storage, reader
 
 # A row is told from others by its id: of a CSV file the file and line, of a picture its path, of Parquet its own.
 INPUT_TABLE = T.StructType(
     [T.StructField("id", T.StringType()), *(PARSED_TABLE[name] for name in ("label", "pixels", "reason", "detail"))]
 )
 
-_CSV = (".csv", ".csv.gz")
 _SHAPE = ("height", "width", "channels")
 
 
 def read_input(
-    spark: SparkSession, storage: Storage, path: str, settings: Preprocessing, classes: list[str]
-) -> tuple[DataFrame, list[DataFrame]]:
+    spark: SparkSession, storage: Storage, path: str, work: str, settings: Preprocessing, classes: list[str]
+) -> ReadRows:
     """Read a file or a folder, labelled or not; the names of its files say which kind it is.
 
     Args:
         spark: the session.
         storage: its file systems.
         path: of the file or folder, absolute.
+        work: a folder that every executor sees and that stays as long as the job, absolute.
         settings: the size and colour that pictures are brought to.
         classes: names of classes beyond those that are known.
 
     Returns:
-        The columns of ``INPUT_TABLE``, a row for each of the input's, usable or not; and what is kept of it in memory,
-        to be let go.
+        The columns of ``INPUT_TABLE``, a row for each of the input's, usable or not.
 
     Raises:
-        InputError: there is no such file or folder, it is empty, or its columns are others.
+        InputError: there is no such file or folder, it is empty, holds files of several kinds, or its columns are
+            others.
     """
-    path = path.rstrip("/")
     if not storage.exists(path):
         raise InputError(f"{path}: no such file or folder")
-    is_folder = storage.is_folder(path)
-    names = [name for name in storage.children(path) if name[0] not in "._"] if is_folder else [path.rsplit("/", 1)[-1]]
-    if not names:
+    listing = list_files(storage, path, work)
+    if not listing.count:
         raise InputError(f"{path}: the folder is empty")
-    if tables := [name for name in names if name.lower().endswith(_CSV)]:
-        files = [f"{path}/{name}" for name in sorted(tables)] if is_folder else [path]
-        read = [read_csv(spark, file, settings) for file in files]
-        rows = functools.reduce(DataFrame.unionByName, [table for table, _ in read])
-        return _with_id(rows, F.concat_ws(":", "file", "line")), [kept for _, kept in read]
-    if any(name.endswith(".parquet") or "=" in name for name in names):
-        return _read_parquet(spark, path, settings), []
+    if listing.ignored:
+        print(f"{listing.ignored:,} hidden or system files are left out", flush=True)
+    if len(listing.kinds) > 1:
+        several = " and ".join(f"{kind} ({first})" for kind, first in sorted(listing.kinds.items()))
+        raise InputError(f"{path}: holds {several}; files of one kind are predicted at a time: move the others away")
+    [kind] = listing.kinds
+    if kind == CSV:
+        read = [
+            read_csv(spark, open_csv(storage, listing.root, name, work), settings) for name in sorted(listing.csv_files)
+        ]
+        rows = functools.reduce(DataFrame.unionByName, [file.table for file in read])
+        kept = [table for file in read for table in file.kept]
+        return ReadRows(_with_id(rows, F.concat_ws(":", "file", "line")), sum(file.count for file in read), kept)
+    if kind == PARQUET:
+        table = reader(spark).parquet(path)
+        return ReadRows(_read_parquet(table, path, settings), table.count(), [])
     # decoded once, for those that can be used and for those that cannot
-    rows = _with_id(read_pictures(spark, storage, path, settings, classes), F.col("file")).persist()
-    return rows, [rows]
+    rows = _with_id(read_pictures(spark, listing, settings, classes), F.col("file")).persist()
+    return ReadRows(rows, listing.count, [rows])
 
 
 def _with_id(rows: DataFrame, name: Column) -> DataFrame:
     return rows.withColumn("id", name).select(INPUT_TABLE.names)
 
 
-def _read_parquet(spark: SparkSession, path: str, settings: Preprocessing) -> DataFrame:
-    table = spark.read.parquet(path)
+def _read_parquet(table: DataFrame, path: str, settings: Preprocessing) -> DataFrame:
     missing = [name for name in ("id", "pixels", *_SHAPE) if name not in table.columns]
     if missing:
         raise InputError(

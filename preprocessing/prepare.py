@@ -17,6 +17,7 @@ from pyspark.sql import functions as F
 
 from preprocessing.cleansing import (
     Rejections,
+    check_counts,
     check_share,
     check_sources,
     count_rejections,
@@ -26,10 +27,12 @@ from preprocessing.cleansing import (
 from preprocessing.errors import InputError
 from preprocessing.features import fit_pipeline
 from preprocessing.folders import read_folder
+from preprocessing.labels import class_name
+from preprocessing.listing import PICTURES, Listing, list_files
 from preprocessing.normalisation import Normalisation, by_channel, by_range
 from preprocessing.schema import IMAGE_TABLE, TEST, TRAIN
 from preprocessing.settings import Preprocessing, Source, Split
-from preprocessing.sign_mnist import FILES, has_sign_mnist, read_sign_mnist
+from preprocessing.sign_mnist import FILES, ReadRows, find_files, read_sign_mnist
 from preprocessing.similarity import count_near_copies, similar_groups
 from preprocessing.splitting import (
     CountedImages,
@@ -41,7 +44,7 @@ from preprocessing.splitting import (
     split_by_group,
     split_by_row,
 )
-from preprocessing.storage import Storage
+from preprocessing.storage import Storage, reader
 
 BATCH_BYTES = 8 * 1024 * 1024
 # Less of a split's pixels is one task.
@@ -98,10 +101,20 @@ class PreparedImages:
     def split(self, name: str) -> DataFrame:
         if self.folder is not None:
             # of all folders Spark would make tasks too, some of which then have nothing to do
-            found = self.images.sparkSession.read.schema(IMAGE_TABLE).parquet(f"{self.folder}/{name}")
+            found = reader(self.images.sparkSession).schema(IMAGE_TABLE).parquet(f"{self.folder}/{name}")
             # little is done by one worker before a second one has imported TensorFlow
             return found.coalesce(1) if self.rows(name) * self.picture_bytes <= TASK_BYTES else found
         return self.images.where(F.col("split") == name)
+
+    @property
+    def balance(self) -> Counts:
+        """By source: the rows ``read``, which are those ``used``, ``set aside`` and ``left out by --fraction``."""
+        found: Counts = {}
+        for source, read in self.rejections.rows.items():
+            used, usable = sum(self.sources.get(source, {}).values()), self.rejections.usable.get(source, 0)
+            found[source] = {"read": read, "used": used, "set aside": read - usable}
+            found[source]["left out by --fraction"] = usable - used
+        return found
 
     @property
     def picture_bytes(self) -> int:
@@ -186,20 +199,45 @@ class Sources:
     components: int | None = None
 
 
-def prepare_images(spark: SparkSession, storage: Storage, sources: Sources) -> PreparedImages:
+def list_sources(storage: Storage, sources: Sources) -> dict[Source, Listing]:
+    """What lies in the folder of each source.
+
+    Raises:
+        InputError: there is no such folder.
+    """
+    for folder in sources.folders.values():
+        if not storage.is_folder(folder):
+            found = "a file" if storage.exists(folder) else "no such folder"
+            raise InputError(
+                f"{folder}: {found}; --data takes a folder with {' and '.join(FILES.values())} (or .gz, .zip),"
+                " or one of photographs, a folder a class"
+            )
+    return {source: list_files(storage, folder, sources.work) for source, folder in sources.folders.items()}
+
+
+def prepare_images(
+    spark: SparkSession, storage: Storage, sources: Sources, listings: dict[Source, Listing] | None = None
+) -> PreparedImages:
     """Read, cleanse, split and index the images of all sources.
+
+    Args:
+        spark: the session.
+        storage: its file systems.
+        sources: what is read.
+        listings: see :func:`list_sources`; None: the folders are listed.
 
     Raises:
         InputError: a file or a row is at fault, or too many rows are; a class cannot be validated or was not trained;
-            groups are too few, or sources have nothing in common.
+            groups are too few, or sources have nothing in common; or the rows do not add up.
     """
     shape = sources.preprocessing.shape
     # what Python is given at a time, as it is and as numbers of eight bytes
     rows = max(16, min(10_000, BATCH_BYTES // math.prod(shape)))
     spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(rows))
-    parsed, kept = _read(spark, storage, sources)
+    parsed, expected, kept = _read(spark, storage, sources, listings or list_sources(storage, sources))
     marked = mark_unusable(parsed, sources.preprocessing.allow_duplicates).persist()
     rejections = count_rejections(marked)
+    check_counts("read", expected, rejections.rows)
     rejected = rejected_rows(marked)
     check_sources(rejections, rejected, [source.title for source in sources.folders])
     check_share(rejections, rejected, sources.max_rejected)
@@ -214,6 +252,9 @@ def prepare_images(spark: SparkSession, storage: Storage, sources: Sources) -> P
     near_copies = pool.submit(_near_copies, marked.where(F.col("reason").isNull()), divided, sources)
     pool.shutdown(wait=False)
     counted = count_images(images)
+    used = {source: sum(rows.values()) for source, rows in counted.sources.items()}
+    if sources.fraction == 1:
+        check_counts("used", rejections.usable, used)
     check_classes(counted.classes)
     if len(sources.folders) > 1:
         check_sources_agree(divided)
@@ -231,26 +272,47 @@ def prepare_images(spark: SparkSession, storage: Storage, sources: Sources) -> P
     )  # fmt: skip
 
 
-def _read(spark: SparkSession, storage: Storage, sources: Sources) -> tuple[DataFrame, list[DataFrame]]:
-    """All sources in one table; and what is kept of it in memory, to be let go."""
-    tables: list[DataFrame] = []
-    kept: list[DataFrame] = []
-    for source, folder in sources.folders.items():
-        if not storage.is_folder(folder):
-            raise InputError(
-                f"{folder}: no such folder; --data takes one with {' and '.join(FILES.values())} (or .gz),"
-                " or one of photographs, a folder a class"
-            )
-        if has_sign_mnist(storage, folder):
-            table, read = read_sign_mnist(spark, storage, source.title, folder, sources.preprocessing)
-            kept += read
-        else:
-            table = read_folder(spark, storage, source, folder, sources.preprocessing, sources.classes).persist()
-            kept.append(table)
-        tables.append(table)
-    parsed = functools.reduce(DataFrame.unionByName, tables)
+def _read(
+    spark: SparkSession, storage: Storage, sources: Sources, listings: dict[Source, Listing]
+) -> tuple[DataFrame, dict[str, int], list[DataFrame]]:
+    """All sources in one table, how many rows each has to give, and what is kept of it in memory, to be let go."""
+    read = {source: _read_source(spark, storage, source, listings[source], sources) for source in sources.folders}
+    parsed = functools.reduce(DataFrame.unionByName, [rows.table for rows in read.values()])
     # the line first: Spark compares the first eight bytes sooner than the rest
-    return parsed.withColumn("place", F.concat_ws(":", "line", "source", "file")), kept
+    parsed = parsed.withColumn("place", F.concat_ws(":", "line", "source", "file"))
+    counts = {source.title: rows.count for source, rows in read.items()}
+    return parsed, counts, [table for rows in read.values() for table in rows.kept]
+
+
+def _read_source(spark: SparkSession, storage: Storage, source: Source, listing: Listing, sources: Sources) -> ReadRows:
+    if not listing.count:
+        raise InputError(f"{source.title}: there is no picture in it")
+    files = find_files(listing)
+    if files:
+        _check_others(listing, files, sources.classes)
+        return read_sign_mnist(spark, storage, source.title, listing, files, sources.work, sources.preprocessing)
+    if listing.csv_files and PICTURES not in listing.kinds:
+        raise InputError(
+            f"{listing.root}: holds CSV files ({sorted(listing.csv_files)[0]}), none of them called"
+            f" {' or '.join(FILES.values())} (or .gz, .zip): Sign-MNIST's names tell training from test"
+        )
+    table = read_folder(spark, source, listing, sources.preprocessing, sources.classes).persist()
+    return ReadRows(table, listing.count, [table])
+
+
+def _check_others(listing: Listing, files: dict[str, str], classes: list[str]) -> None:
+    """What lies beside Sign-MNIST's two files is left out with a word, or refused where it may be meant, too."""
+    others = [name for name in listing.names() if name not in files.values()]
+    folders = [name.rpartition("/")[0].rpartition("/")[2] for name in others]
+    pictures = [name for name, folder in zip(others, folders, strict=True) if class_name(folder, classes) is not None]
+    if pictures:
+        raise InputError(
+            f"{listing.root}: holds Sign-MNIST's CSV files and pictures in class folders ({pictures[0]}):"
+            " give one of them as --data, or both as sources of an experiment's file"
+        )
+    if others:
+        few = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
+        print(f"{listing.count - len(files):,} files beside Sign-MNIST's two are left out: {few}", flush=True)
 
 
 def _divide(usable: DataFrame, sources: Sources) -> DataFrame:

@@ -1,8 +1,16 @@
 """Sign-MNIST's two CSV files, packed or not, read by Spark: one row a line, each with its line number."""
 
 import functools
+import re
+import shutil
+import tempfile
+import uuid
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,11 +25,12 @@ from preprocessing.arrow import from_rows
 from preprocessing.decoding import resize_pixels
 from preprocessing.errors import InputError
 from preprocessing.labels import LETTERS
+from preprocessing.listing import PACKED, Listing, is_csv, is_ignored
 from preprocessing.parsing import HEADER, SIDE, UNLABELLED_HEADER, ParsedLine, parse_clean, parse_line
 from preprocessing.schema import PARSED_TABLE, TEST, TRAIN
 from preprocessing.settings import Preprocessing
 from preprocessing.similarity import describe, describe_one
-from preprocessing.storage import Storage
+from preprocessing.storage import Storage, local_path, reader
 
 FILES = {TRAIN: "sign_mnist_train.csv", TEST: "sign_mnist_test.csv"}
 
@@ -31,90 +40,186 @@ _ROW_BITS = 33
 _BLANK = "blank"
 
 
-def find_files(storage: Storage, folder: str) -> dict[str, str]:
-    """The path of each split's file in the folder, packed or not.
+def find_files(listing: Listing) -> dict[str, str]:
+    """The path within the folder of each split's file, wherever it lies, packed or not; none where there is neither.
 
     Raises:
-        InputError: there is no such folder, or it lacks one of the files.
+        InputError: only one of the two is there, or one is there twice and it cannot be told which is meant.
     """
-    if not storage.is_folder(folder):
-        raise InputError(f"{folder}: no such folder; --data takes one with {' and '.join(FILES.values())} (or .gz)")
-    paths = {}
-    for split, name in FILES.items():
-        found = [path for path in (f"{folder}/{name}", f"{folder}/{name}.gz") if storage.exists(path)]
-        if not found:
-            raise InputError(f"{folder}: holds neither {name} nor {name}.gz")
-        paths[split] = found[0]
-    return paths
+    paths = {split: _find_file(listing, name) for split, name in FILES.items()}
+    missing = [FILES[split] for split, path in paths.items() if path is None]
+    if len(missing) == len(FILES):
+        return {}
+    if missing:
+        raise InputError(f"{listing.root}: holds neither {missing[0]} nor {missing[0]}.gz, nor .zip")
+    return {split: path for split, path in paths.items() if path is not None}
 
 
-def has_sign_mnist(storage: Storage, folder: str) -> bool:
-    """Whether one of Sign-MNIST's files is in the folder: otherwise it is one of photographs."""
-    return any(storage.exists(f"{folder}/{name}{packed}") for name in FILES.values() for packed in ("", ".gz"))
+def _find_file(listing: Listing, name: str) -> str | None:
+    """The file that lies nearest to the top, as it is rather than packed."""
+    wanted = {f"{name}{packed}": place for place, packed in enumerate(PACKED)}
+    found = [file for file in listing.csv_files if file.rpartition("/")[2].lower() in wanted]
+    order = {file: (file.count("/"), wanted[file.rpartition("/")[2].lower()]) for file in found}
+    best = [file for file in found if order[file] == min(order.values())]
+    if len(best) > 1:
+        raise InputError(f"{listing.root}: {' and '.join(sorted(best)[:5])} are both there: take all but one away")
+    return best[0] if best else None
+
+
+@dataclass(frozen=True)
+class CsvFile:
+    """A CSV file of the user's.
+
+    Args:
+        shown: what messages call it.
+        path: where Spark reads it, absolute.
+        name: its path within the folder.
+    """
+
+    shown: str
+    path: str
+    name: str
+
+
+def open_csv(storage: Storage, root: str, name: str, work: str) -> CsvFile:
+    """A CSV file that Spark can read: what it is called, and how it is packed, is no matter.
+
+    Args:
+        storage: the session's file systems.
+        root: the folder that it lies in, or in a folder of it, absolute.
+        name: its path within the folder.
+        work: a folder that every executor sees and that stays as long as the job, absolute.
+
+    Raises:
+        InputError: a zip file that cannot be unpacked, or holds another number of CSV files than one.
+    """
+    shown, own = f"{root}/{name}", name.rpartition("/")[2]
+    if own.lower().endswith(".zip"):
+        return CsvFile(shown, _unzip(storage, shown, work), name)
+    if re.fullmatch(r"[^._:][^:]*\.csv(\.gz)?", own) or not root.startswith("file:"):
+        return CsvFile(shown, shown, name)
+    # Spark passes over names that begin with a dot or an underscore, and takes a colon for a scheme's
+    packed = ".gz" if own.lower().endswith(".gz") else ""
+    link = f"{work}/{uuid.uuid4().hex}.csv{packed}"
+    storage.make_folder(work)
+    local_path(link).symlink_to(local_path(shown))
+    return CsvFile(shown, link, name)
+
+
+def _unzip(storage: Storage, path: str, work: str) -> str:
+    target = f"{work}/{uuid.uuid4().hex}.csv"
+    with tempfile.TemporaryDirectory() as folder:
+        packed, unpacked = Path(folder) / "packed.zip", Path(folder) / "unpacked.csv"
+        storage.download(path, packed)
+        try:
+            with zipfile.ZipFile(packed) as file:
+                names = [name for name in file.namelist() if is_csv(name) and not is_ignored(name)]
+                if len(names) != 1:
+                    raise InputError(f"{path}: holds {len(names)} CSV files, one is read: unpack it")
+                with file.open(names[0]) as source, unpacked.open("wb") as copy:
+                    shutil.copyfileobj(source, copy)
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+            raise InputError(f"{path}: cannot be unpacked, the file is cut off or corrupt: fetch it again") from error
+        storage.make_folder(work)
+        storage.upload(unpacked, target)
+    return target
+
+
+@dataclass(frozen=True)
+class ReadRows:
+    """What was read of a source.
+
+    Args:
+        table: the columns of ``PARSED_TABLE``.
+        count: how many rows there have to be, as the reading itself counted them.
+        kept: what is kept of it in memory, to be let go.
+    """
+
+    table: DataFrame
+    count: int
+    kept: list[DataFrame]
 
 
 def read_sign_mnist(
-    spark: SparkSession, storage: Storage, source: str, folder: str, settings: Preprocessing
-) -> tuple[DataFrame, list[DataFrame]]:
+    spark: SparkSession,
+    storage: Storage,
+    source: str,
+    listing: Listing,
+    files: dict[str, str],
+    work: str,
+    settings: Preprocessing,
+) -> ReadRows:
     """Read both files.
 
     Args:
         spark: the session.
         storage: its file systems.
         source: what the source is called.
-        folder: where the files lie.
+        listing: what lies in the folder.
+        files: see :func:`find_files`.
+        work: a folder for what is unpacked, absolute.
         settings: the size and colour that the pictures are brought to.
 
-    Returns:
-        The columns of ``PARSED_TABLE``; and what is kept of it in memory, to be let go.
-
     Raises:
-        InputError: a file is missing, empty, cannot be unpacked, or has a header that is not Sign-MNIST's.
+        InputError: a file is empty, cannot be unpacked, or has a header that is not Sign-MNIST's.
     """
-    paths = find_files(storage, folder)
+    opened = {split: open_csv(storage, listing.root, name, work) for split, name in files.items()}
     with ThreadPoolExecutor() as pool:
-        for checked in [pool.submit(_check_header, spark, path) for path in paths.values()]:
+        for checked in [pool.submit(_check_header, spark, file) for file in opened.values()]:
             checked.result()
-        read = [pool.submit(_read_file, spark, paths[split], source, split, settings) for split in (TRAIN, TEST)]
-        (train, kept_train), (test, kept_test) = (file.result() for file in read)
-    return train.unionByName(test), [kept_train, kept_test]
+        read = [pool.submit(_read_file, spark, opened[split], source, split, settings) for split in (TRAIN, TEST)]
+        train, test = (file.result() for file in read)
+    return ReadRows(train.table.unionByName(test.table), train.count + test.count, train.kept + test.kept)
 
 
-def read_csv(spark: SparkSession, path: str, settings: Preprocessing) -> tuple[DataFrame, DataFrame]:
+def read_csv(spark: SparkSession, file: CsvFile, settings: Preprocessing) -> ReadRows:
     """Read one file in Sign-MNIST's form, whatever its name, with labels or without.
-
-    Returns:
-        The columns of ``PARSED_TABLE``; and what is kept of it in memory, to be let go.
 
     Raises:
         InputError: the file is empty, cannot be unpacked, or has another header.
     """
-    labelled = _check_header(spark, path, (HEADER, UNLABELLED_HEADER)) == HEADER
-    return _read_file(spark, path, path.rsplit("/", 1)[-1], None, settings, labelled)
+    labelled = _check_header(spark, file, (HEADER, UNLABELLED_HEADER)) == HEADER
+    return _read_file(spark, file, file.name, None, settings, labelled)
 
 
-def _check_header(spark: SparkSession, path: str, allowed: tuple[str, ...] = (HEADER,)) -> str:
+def _check_header(spark: SparkSession, file: CsvFile, allowed: tuple[str, ...] = (HEADER,)) -> str:
     try:
-        first = spark.read.text(path).head()
+        first = reader(spark).text(file.path).head()
     except (Py4JJavaError, PySparkException) as error:
-        raise _unreadable(path, error) from error
+        raise _unreadable(file.shown, error) from error
     if first is None:
-        raise InputError(f"{path}: the file is empty")
+        raise InputError(f"{file.shown}: the file is empty")
     line = first[0].lstrip("\ufeff").strip()
     header = line.replace('"', "").replace(" ", "")
     if header not in allowed:
-        shown = line if len(line) <= 60 else f"{line[:60]}…"
         without = ", with or without the label" if UNLABELLED_HEADER in allowed else ""
-        raise InputError(f"{path}:1: the header is {shown!r}, not Sign-MNIST's 'label,pixel1,…,pixel784'{without}")
+        raise InputError(
+            f"{file.shown}:1: the header is {_shown(line)}, not Sign-MNIST's 'label,pixel1,…,pixel784'{without}:"
+            f" {_difference(header.split(','), allowed)}"
+        )
     return header
 
 
+def _shown(line: str) -> str:
+    return repr(line if len(line) <= 60 else f"{line[:60]}…")
+
+
+def _difference(found: list[str], allowed: tuple[str, ...]) -> str:
+    """In what a header differs from the allowed one that is nearest to it."""
+    wanted = min((header.split(",") for header in allowed), key=lambda header: abs(len(header) - len(found)))
+    if len(found) != len(wanted):
+        last = f", the last of them {found[-1]!r}" if found[-1][:5] != "pixel" else ""
+        return f"it has {len(found):,} columns{last}, and {len(wanted)} are needed"
+    place = next(place for place, (name, other) in enumerate(zip(found, wanted, strict=True)) if name != other)
+    return f"column {place + 1} is {_shown(found[place])}, not {wanted[place]!r}"
+
+
 def _read_file(
-    spark: SparkSession, path: str, source: str, split: str | None, settings: Preprocessing, labelled: bool = True
-) -> tuple[DataFrame, DataFrame]:
+    spark: SparkSession, file: CsvFile, source: str, split: str | None, settings: Preprocessing, labelled: bool = True
+) -> ReadRows:
     # the place of a line at first, not its number: how many there are before a partition is known when all are parsed
-    lines = spark.read.text(path).select(F.monotonically_increasing_id().alias("line"), "value")
-    parse = functools.partial(_parse_batches, settings, source, path.rsplit("/", 1)[-1], split, labelled)
+    lines = reader(spark).text(file.path).select(F.monotonically_increasing_id().alias("line"), "value")
+    parse = functools.partial(_parse_batches, settings, source, file.name, split, labelled)
     places = (
         lines.where(F.col("line") > 0)  # the header
         .select("line", F.concat("value", F.lit("\n")).alias("text"))
@@ -123,19 +228,23 @@ def _read_file(
     )
     partition = F.shiftright("line", _ROW_BITS).cast("int")
     row = F.col("line").bitwiseAND((1 << _ROW_BITS) - 1)
+    is_row = F.col("reason").isNull() | (F.col("reason") != _BLANK)
     try:
-        counted = places.groupBy(partition.alias("partition")).agg(F.max(row).alias("last")).collect()
+        counted = (
+            places.groupBy(partition.alias("partition"))
+            .agg(F.max(row).alias("last"), F.count_if(is_row).alias("rows"))
+            .collect()
+        )
     except (Py4JJavaError, PySparkException) as error:
         places.unpersist()
-        raise _unreadable(path, error) from error
+        raise _unreadable(file.shown, error) from error
     counts = {0: 1} | {found["partition"]: found["last"] + 1 for found in counted}
     offsets, total = [], 0
     for index in range(max(counts) + 1):
         offsets.append(total)
         total += counts.get(index, 0)
     number = row + F.element_at(F.lit(offsets), partition + 1) + 1
-    rows = places.where(F.col("reason").isNull() | (F.col("reason") != _BLANK)).withColumn("line", number)
-    return rows, places
+    return ReadRows(places.where(is_row).withColumn("line", number), sum(found["rows"] for found in counted), [places])
 
 
 def _parse_batches(

@@ -1,63 +1,112 @@
-"""Files wherever Spark reads and writes them, ``file:``, ``hdfs:``, ``s3:`` or ``dbfs:``, by Hadoop's FileSystem."""
+"""Files wherever Spark reads and writes them, ``file:``, ``hdfs:``, ``s3:`` or ``dbfs:``.
 
+Local ones are Python's: Hadoop takes some names for patterns, refuses others, and hides those with a leading
+underscore. All others are Hadoop's FileSystem's.
+"""
+
+import os
 import re
 import shutil
+import stat
 import tempfile
+import uuid
+from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrameReader, SparkSession
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """A file in a folder.
+
+    Args:
+        name: its path within the folder; a byte that is not UTF-8 is a lone surrogate, as :func:`os.fsdecode` has it.
+        size: bytes; None: it is no regular file, or a link that leads nowhere.
+        modified: milliseconds since 1970.
+        is_link: it, or a folder around it, is a symbolic link.
+        is_folder: it is a folder, of which size and time say nothing.
+    """
+
+    name: str
+    size: int | None
+    modified: int
+    is_link: bool = False
+    is_folder: bool = False
 
 
 class Storage:
     """The file systems that a Spark session can reach. Paths without a scheme are on Spark's default file system."""
 
     def __init__(self, spark: SparkSession) -> None:
-        self._jvm: Any = spark.sparkContext._jvm
-        self._configuration = spark.sparkContext._jsc.hadoopConfiguration()  # type: ignore[attr-defined]
+        context: Any = spark.sparkContext
+        self._gateway, self._jvm = context._gateway, context._jvm
+        self._configuration = context._jsc.hadoopConfiguration()
+        default = self._jvm.org.apache.hadoop.fs.FileSystem.getDefaultUri(self._configuration)
+        self._is_local = default.getScheme() == "file"
+        # no hidden .crc file beside every file of a run directory
+        self._jvm.org.apache.hadoop.fs.FileSystem.getLocal(self._configuration).setWriteChecksum(False)
 
     def _open(self, path: str) -> tuple[Any, Any]:
         java_path = self._jvm.org.apache.hadoop.fs.Path(path)
-        system = java_path.getFileSystem(self._configuration)
-        if system.getScheme() == "file":
-            system.setWriteChecksum(False)  # no hidden .crc file beside every file of a run directory
-        return system, java_path
+        return java_path.getFileSystem(self._configuration), java_path
 
     def absolute(self, path: str) -> str:
-        """The path with its scheme, as every executor understands it."""
+        """The path with its scheme, as every executor understands it; a slash at its end goes."""
+        if path.startswith("file:"):
+            return f"file://{os.path.normpath(local_path(path))}"
+        if self._is_local and not _SCHEME.match(path):
+            return f"file://{os.path.abspath(path)}"  # noqa: PTH100  # resolve() would follow links
         system, java_path = self._open(path)
-        uri = str(system.makeQualified(java_path).toString())
-        # Hadoop writes file:/x, which fsspec, and so Petastorm, takes for a relative path
-        return re.sub("^file:/(?!/)", "file:///", uri)
+        return str(system.makeQualified(java_path).toString())
+
+    def _local(self, path: str) -> Path | None:
+        """The path of a local file or folder; None where it is not local."""
+        if not path.startswith("file:") and (_SCHEME.match(path) or not self._is_local):
+            return None
+        return local_path(self.absolute(path))
 
     def exists(self, path: str) -> bool:
+        if (local := self._local(path)) is not None:
+            return local.exists()
         system, java_path = self._open(path)
         return bool(system.exists(java_path))
 
     def is_folder(self, path: str) -> bool:
+        if (local := self._local(path)) is not None:
+            return local.is_dir()
         system, java_path = self._open(path)
         return bool(system.exists(java_path) and system.getFileStatus(java_path).isDirectory())
 
     def make_folder(self, path: str) -> None:
+        if (local := self._local(path)) is not None:
+            local.mkdir(parents=True, exist_ok=True)
+            return
         system, java_path = self._open(path)
         if not system.mkdirs(java_path):
             raise OSError(f"{path}: cannot be made a folder")
 
     def delete(self, path: str) -> None:
-        """Take away a file or folder; none there is no error. ``path`` is absolute."""
-        if path.startswith("file:"):
-            # not through Spark: after Ctrl-C its JVM has gone first
-            shutil.rmtree(local_path(path), ignore_errors=True)
-        else:
+        """Take away a file, link or folder; none there is no error."""
+        if (local := self._local(path)) is None:
             system, java_path = self._open(path)
             system.delete(java_path, True)
+        elif local.is_dir() and not local.is_symlink():
+            shutil.rmtree(local, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                local.unlink()
 
     def delete_empty(self, path: str) -> None:
         """Take away a folder with nothing in it; object stores have none, and what others have put there stays."""
-        if path.startswith("file:"):
+        if (local := self._local(path)) is not None:
             with suppress(OSError):
-                local_path(path).rmdir()
+                local.rmdir()
 
     def delete_made(self, folder: str, made: list[str]) -> None:
         """Take away a folder, and those of :meth:`missing_folders` around it that nobody else has put anything into."""
@@ -71,107 +120,175 @@ class Storage:
         while not self.exists(path):
             missing.append(path)
             path = path.rsplit("/", 1)[0]
+            if path.endswith(("/", ":")):  # a file system's root
+                break
         return missing
 
     def children(self, path: str) -> list[str]:
         """The names of what lies in a folder."""
+        if (local := self._local(path)) is not None:
+            return sorted(child.name for child in local.iterdir())
         system, java_path = self._open(path)
-        return [str(status.getPath().getName()) for status in system.listStatus(java_path)]
+        return sorted(str(status.getPath().getName()) for status in system.listStatus(java_path))
 
-    def folders(self, path: str) -> list[str]:
-        """The names of the folders in a folder, without hidden ones."""
+    def walk(self, path: str, follow_links: bool = True) -> Iterator[FileEntry]:
+        """Every file in a folder and its folders, or the one file that ``path`` is, in no order that counts.
+
+        Local folders come too, before what is in them. Links that are not followed have no size.
+        """
+        if (local := self._local(path)) is not None:
+            yield from _walk(local, follow_links)
+            return
         system, java_path = self._open(path)
-        found = (status for status in system.listStatus(java_path) if status.isDirectory())
-        names = [str(status.getPath().getName()) for status in found]
-        return sorted(name for name in names if not name.startswith((".", "_")))
-
-    def empty_folders(self, path: str) -> list[str]:
-        """The folders in a folder, and in those, that have neither files nor folders, hidden ones aside."""
-        found = []
-        for name in self.folders(path):
-            inner = f"{path}/{name}"
-            system, java_path = self._open(inner)
-            # each name costs a call to the JVM: where there are only pictures, one of them is enough
-            if not self._has_children(inner):
-                found.append(inner)
-            elif system.getContentSummary(java_path).getDirectoryCount() > 1:
-                found += self.empty_folders(inner)
-        return found
-
-    def _has_children(self, path: str) -> bool:
-        system, java_path = self._open(path)
-        children = system.listStatusIterator(java_path)
-        while children.hasNext():
-            if not str(children.next().getPath().getName()).startswith((".", "_")):
-                return True
-        return False
-
-    def count_files(self, path: str) -> int:
-        """How many files there are in a folder and its folders."""
-        system, java_path = self._open(path)
-        return int(system.getContentSummary(java_path).getFileCount())
-
-    def files(self, path: str) -> list[tuple[str, int, int]]:
-        """Each file in a folder and its folders: its path, bytes, and time in milliseconds since 1970."""
-        system, java_path = self._open(path)
-        files, found = system.listFiles(java_path, True), []
+        files = system.listFiles(java_path, True)
+        start = len(str(system.makeQualified(java_path).toString())) + 1
         while files.hasNext():
             status = files.next()
-            found.append((str(status.getPath().toString()), status.getLen(), status.getModificationTime()))
-        return sorted(found)
-
-    def empty_files(self, path: str, filled: int) -> list[str]:
-        """The files of no bytes in a folder and its folders, hidden ones aside; Spark does not list them.
-
-        Args:
-            path: the folder.
-            filled: how many others there are: where there are no more files, they are not asked one by one.
-        """
-        if self.count_files(path) == filled:
-            return []
-        empty = (file for file, size, _ in self.files(path) if size == 0)
-        return [file for file in empty if not file.rsplit("/", 1)[-1].startswith((".", "_"))]
+            found = status.getPath()
+            name = str(found.toString())[start:] or str(found.getName())
+            yield FileEntry(name, status.getLen(), status.getModificationTime())
 
     def rename(self, path: str, new: str) -> None:
+        """Give a file or folder another name, of which there is none yet; on S3 this is no atomic operation."""
+        if (local := self._local(path)) is not None:
+            local.rename(local_path(self.absolute(new)))
+            return
         system, java_path = self._open(path)
         if not system.rename(java_path, self._jvm.org.apache.hadoop.fs.Path(new)):
             raise OSError(f"{path}: cannot be renamed to {new}")
 
     def copy(self, path: str, new: str) -> None:
         """Copy a file or folder to a place where nothing is."""
+        local, other_local = self._local(path), self._local(new)
+        if local is not None and other_local is not None:
+            _copy(local, other_local)
+            return
         (system, java_path), (other, other_path) = self._open(path), self._open(new)
         self._jvm.org.apache.hadoop.fs.FileUtil.copy(system, java_path, other, other_path, False, self._configuration)
 
     def upload(self, local: Path, path: str) -> None:
         """Copy a file or folder of the driver's machine to ``path``."""
-        system, java_path = self._open(path)
-        system.copyFromLocalFile(False, True, self._jvm.org.apache.hadoop.fs.Path(local.absolute().as_uri()), java_path)
+        self.copy(f"file://{local.absolute()}", path)
 
     def download(self, path: str, local: Path) -> None:
         """Copy a file or folder to the driver's machine."""
+        if (source := self._local(path)) is not None:
+            _copy(source, local)
+            return
         system, java_path = self._open(path)
-        target = self._jvm.org.apache.hadoop.fs.Path(local.absolute().as_uri())
+        target = self._jvm.org.apache.hadoop.fs.Path(f"file://{local.absolute()}")
         system.copyToLocalFile(False, java_path, target, True)
 
     def read_text(self, path: str) -> str:
-        """The content of a small file."""
-        with tempfile.TemporaryDirectory() as local:
-            copy = Path(local) / "file"
+        """The content of a small file, in UTF-8."""
+        if (local := self._local(path)) is not None:
+            return local.read_text(encoding="utf-8")
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / "file"
             self.download(path, copy)
-            return copy.read_text()
+            return copy.read_text(encoding="utf-8")
+
+    def write_text(self, path: str, text: str) -> None:
+        """Write a small file, in UTF-8, by one atomic operation; what was there before is replaced by it."""
+        half = f"{path.rsplit('/', 1)[0]}/.{uuid.uuid4().hex}"
+        if (local := self._local(path)) is not None:
+            half_local = local_path(half)
+            try:
+                with half_local.open("w", encoding="utf-8") as file:
+                    file.write(text)
+                    file.flush()
+                    os.fsync(file.fileno())
+                half_local.replace(local)
+            except BaseException:
+                half_local.unlink(missing_ok=True)
+                raise
+            return
+        system, java_path = self._open(path)
+        if not self.absolute(path).startswith("hdfs:"):  # in object stores a file appears when it is closed
+            _write(system, java_path, text)
+            return
+        hadoop = self._jvm.org.apache.hadoop.fs
+        _write(system, hadoop.Path(half), text)
+        options = self._gateway.new_array(hadoop.Options.Rename, 1)
+        options[0] = hadoop.Options.Rename.OVERWRITE
+        system.rename(hadoop.Path(half), java_path, options)
 
     def size(self, path: str) -> int:
         """Bytes of a file, or of all files in a folder."""
+        if self._local(path) is not None:
+            return sum(entry.size or 0 for entry in self.walk(path))
         system, java_path = self._open(path)
         return int(system.getContentSummary(java_path).getLength())
+
+
+def _write(system: Any, java_path: Any, text: str) -> None:
+    stream = system.create(java_path, True)
+    stream.write(text.encode())
+    stream.close()
+
+
+def reader(spark: SparkSession) -> DataFrameReader:
+    """Spark's reader, which takes paths as they are: ``[2]`` in a path is no pattern.
+
+    The option is Spark's own, by which it reads what it has listed itself (``DataSource.GLOB_PATHS_KEY``).
+    """
+    return spark.read.option("__globPaths__", "false")
+
+
+def _walk(path: Path, follow_links: bool) -> Iterator[FileEntry]:
+    """The files of a local folder. Links to folders are followed, each folder once, so that none leads in circles."""
+    if not path.is_dir():
+        yield _entry(path, path.name, path.is_symlink())
+        return
+    seen: set[tuple[int, int]] = set()
+    waiting = [("", False)]
+    while waiting:
+        folder, linked = waiting.pop()
+        status = (path / folder).stat()
+        if (status.st_dev, status.st_ino) in seen:
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        try:
+            entries = list(os.scandir(path / folder))
+        except FileNotFoundError:  # taken away meanwhile
+            continue
+        for entry in entries:
+            name = f"{folder}/{entry.name}" if folder else entry.name
+            is_link = linked or entry.is_symlink()
+            if is_link and not follow_links:
+                yield FileEntry(name, None, int(1000 * entry.stat(follow_symlinks=False).st_mtime), is_link)
+            elif entry.is_dir():
+                yield FileEntry(name, None, 0, is_link, is_folder=True)
+                waiting.append((name, is_link))
+            else:
+                yield _entry(entry, name, is_link)
+
+
+def _entry(file: Path | os.DirEntry[str], name: str, is_link: bool) -> FileEntry:
+    try:
+        status = file.stat()
+    except OSError:  # a link that leads nowhere
+        return FileEntry(name, None, 0, is_link)
+    size = status.st_size if stat.S_ISREG(status.st_mode) else None
+    return FileEntry(name, size, status.st_mtime_ns // 1_000_000, is_link)
+
+
+def _copy(path: Path, new: Path) -> None:
+    if path.is_dir():
+        shutil.copytree(path, new, dirs_exist_ok=True)
+    else:
+        new.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, new)
 
 
 def reason(error: Exception) -> str:
     """What Java or Python says of a failure."""
     java = getattr(error, "java_exception", None)
+    if java is None and isinstance(error, OSError) and error.strerror:
+        return error.strerror
     return str(java.getMessage() if java is not None else error)
 
 
 def local_path(uri: str) -> Path:
-    """The path of a ``file:`` URI."""
+    """The path of a ``file:`` URI, which is not escaped."""
     return Path("/" + uri.removeprefix("file:").lstrip("/"))

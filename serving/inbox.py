@@ -1,15 +1,15 @@
 """Pictures that land in a folder, each noted once, when it is whole."""
 
+import base64
 import json
-import stat
-import tempfile
+import os
 import time
 import uuid
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from preprocessing.storage import Storage, local_path
+from preprocessing.listing import is_ignored, shown_name
+from preprocessing.storage import FileEntry, Storage, local_path
 
 # What is being written is called like this by browsers, curl, rsync and Hadoop.
 _UNFINISHED = (".part", ".partial", ".tmp", ".crdownload", "._copying_")
@@ -20,7 +20,8 @@ _JPEG_END, _PNG_END = b"\xff\xd9", b"IEND\xaeB`\x82"
 @dataclass
 class Inbox:
     """A folder in which pictures land, and the notes of those that have: files of JSON lines with ``id``, the path
-    within the folder, ``path``, and ``landed``, in seconds since 1970.
+    within the folder as it is shown, ``path``, all of it in base 64 (null where Spark reads it), ``length`` in bytes
+    (null for a link, or what else is no file), ``is_link``, and ``landed``, in seconds since 1970.
 
     A note appears whole or not at all, and Spark reads each of them once. Who is started again finds what was noted
     before.
@@ -55,22 +56,26 @@ class Inbox:
         Returns:
             How many pictures were noted, and how many are not whole yet.
         """
-        start = len(self.folder) + 1
         now, waiting = time.time(), 0
         whole: list[dict[str, Any]] = []
         there: set[str] = set()
-        for path, size, milliseconds in self._files():
-            name = path[start:]
-            if any(part[0] in "._" for part in name.split("/")) or name.lower().endswith(_UNFINISHED):
+        for entry in self.storage.walk(self.folder, follow_links=False):
+            name = shown_name(entry.name)
+            if entry.is_folder or is_ignored(name) or name.lower().endswith(_UNFINISHED):
                 continue
             there.add(name)
             if name in self.noted:
                 continue
-            landed = milliseconds / 1000
-            if now - landed < self.settled or (now - landed < self.given_up and not self._has_end(path, size)):
+            landed = entry.modified / 1000
+            if now - landed < self.settled or (now - landed < self.given_up and not self._has_end(entry)):
                 waiting += 1
             else:
-                whole.append({"id": name, "path": path, "landed": landed})
+                path = os.fsencode(f"{local_path(self.folder)}/{entry.name}") if self._is_local else None
+                whole.append(
+                    {"id": name, "path": path and base64.b64encode(path).decode(), "length": entry.size}
+                    | {"is_link": entry.is_link, "landed": landed}
+                )
+        whole.sort(key=lambda note: (note["landed"], note["id"]))
         for first in range(0, len(whole), self.size):
             self._note(whole[first : first + self.size])
         # what has been taken away is not held in mind, or the set would grow for ever
@@ -78,32 +83,21 @@ class Inbox:
         self.noted |= {note["id"] for note in whole}
         return len(whole), waiting
 
-    def _files(self) -> list[tuple[str, int, int]]:
-        if not self.folder.startswith("file:"):
-            return self.storage.files(self.folder)
-        # without Java, which is asked for every file by itself
-        found = []
-        for file in local_path(self.folder).rglob("*"):
-            try:
-                status = file.stat()
-            except OSError:  # taken away meanwhile
-                continue
-            if stat.S_ISREG(status.st_mode):
-                found.append((f"file://{file}", status.st_size, int(1000 * status.st_mtime)))
-        return sorted(found, key=lambda file: (file[2], file[0]))
+    @property
+    def _is_local(self) -> bool:
+        return self.folder.startswith("file:")
 
-    @staticmethod
-    def _has_end(path: str, size: int) -> bool:
+    def _has_end(self, entry: FileEntry) -> bool:
         """Whether the file ends as its format does. In object stores files appear whole; in HDFS they have another name
         until they are."""
-        if not path.startswith("file:"):
+        if not self._is_local or entry.size is None:
             return True
-        if size == 0:
+        if entry.size == 0:
             return False
         try:
-            with local_path(path).open("rb") as file:
+            with (local_path(self.folder) / entry.name).open("rb") as file:
                 begin = file.read(4)
-                file.seek(max(0, size - 64))
+                file.seek(max(0, entry.size - 64))
                 end = file.read()
         except OSError:
             return False
@@ -112,10 +106,5 @@ class Inbox:
         return _PNG_END in end if begin == _PNG else True
 
     def _note(self, pictures: list[dict[str, Any]]) -> None:
-        name = f"{time.time_ns()}-{uuid.uuid4().hex}.json"
-        with tempfile.TemporaryDirectory() as local:
-            file = Path(local) / name
-            file.write_text("".join(json.dumps(picture) + "\n" for picture in pictures))
-            # Spark passes over hidden files
-            self.storage.upload(file, f"{self.notes}/.{name}")
-        self.storage.rename(f"{self.notes}/.{name}", f"{self.notes}/{name}")
+        lines = "".join(json.dumps(picture) + "\n" for picture in pictures)
+        self.storage.write_text(f"{self.notes}/{time.time_ns()}-{uuid.uuid4().hex}.json", lines)

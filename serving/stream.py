@@ -1,29 +1,32 @@
 """Pictures are predicted as they land, each once, whatever happens to the job."""
 
+import hashlib
 import json
+import os
 import re
-import tempfile
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
 from models.prediction import answer
 from preprocessing.decoding import MAX_BYTES
-from preprocessing.folders import decode_files
+from preprocessing.folders import PICTURE_FILES, decode_files
 from preprocessing.inputs import INPUT_TABLE
 from preprocessing.settings import Preprocessing
-from preprocessing.storage import Storage
+from preprocessing.storage import Storage, local_path, reader
 
-NOTE = "id string, path string, landed double"
+NOTE = "id string, path binary, length long, is_link boolean, landed double"
 # Notes of a batch at most, each of a hundred pictures.
 BATCH_NOTES = 10
+# Of a name in the quarantine.
+_NAME_BYTES = 200
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,9 @@ class PictureStream:
 
     def start(self, seconds: float) -> StreamingQuery:
         """Answer what is noted, looking for more so often."""
-        notes = self.spark.readStream.schema(NOTE).option("maxFilesPerTrigger", BATCH_NOTES).json(self.notes)
+        # the one reader of Spark's that takes a path for a pattern whatever it is told
+        path = re.sub(r"([\\*?\[\]{}])", r"\\\1", self.notes)
+        notes = self.spark.readStream.schema(NOTE).option("maxFilesPerTrigger", BATCH_NOTES).json(path)
         stream = notes.writeStream.foreachBatch(self._answer).trigger(processingTime=f"{seconds} seconds")
         return stream.option("checkpointLocation", f"{self.outbox}/checkpoint").start()
 
@@ -75,13 +80,14 @@ class PictureStream:
         start, noted = time.time(), batch.collect()
         if not noted:
             return
-        rows = self._rows([row["path"] for row in noted]).persist()
+        rows = self._rows(noted).persist()
         staged, target = f"{self.outbox}/_batch-{number}", f"{self.outbox}/predictions/batch={number}"
         answers = answer(rows, self.predict, self.classes).where(F.col("reason").isNull())
         answers.drop("reason", "detail").write.mode("overwrite").parquet(staged)
         rejected = rows.where(F.col("reason").isNotNull()).select("id", "reason", "detail").collect()
+        paths = {row["id"]: row["path"] for row in noted}
         for row in rejected:
-            self._set_aside(row.asDict())
+            self._set_aside(row, paths[row["id"]])
         self.storage.make_folder(f"{self.outbox}/predictions")
         self.storage.delete(target)
         self.storage.rename(staged, target)
@@ -95,33 +101,67 @@ class PictureStream:
             flush=True,
         )
 
-    def _rows(self, paths: list[str]) -> DataFrame:
-        """The columns of ``INPUT_TABLE``; what has been taken away, or is empty, is no row of Spark's."""
-        there = [path for path in paths if self.storage.exists(path)]
-        # a name may have what is a pattern to Spark
-        patterns = [re.sub(r"([\\*?\[\]{}])", r"\\\1", path) for path in there]
-        found = self.spark.read.format("binaryFile").load(patterns) if patterns else None
-        parts = []
-        if found is not None:
-            content = F.when(F.col("length") <= MAX_BYTES, F.col("content")).alias("content")
-            files = found.select("path", "length", content)
-            decoded = decode_files(files, self.inbox, self.preprocessing, self.classes)
-            parts.append(decoded.withColumn("id", F.col("file")).select(INPUT_TABLE.names))
-        names = [path[len(self.inbox) + 1 :] for path in paths]
-        known = parts[0].select("id") if parts else self.spark.createDataFrame([], "id string")
-        missing = self.spark.createDataFrame([(name,) for name in names], "id string").join(known, "id", "left_anti")
-        gone = [F.lit(None).cast(INPUT_TABLE[name].dataType).alias(name) for name in ("label", "pixels")]
-        parts.append(missing.select("id", *gone, F.lit("empty file").alias("reason"), F.lit("0 bytes").alias("detail")))
-        return parts[0].union(parts[1]) if len(parts) > 1 else parts[0]
+    def _rows(self, noted: list[Row]) -> DataFrame:
+        """The columns of ``INPUT_TABLE``, a row for each note."""
+        # Spark would decide by the bytes of a row or two how many tasks there are: a batch has one for each slot
+        tasks = min(len(noted), self.spark.sparkContext.defaultParallelism)
+        links = [row for row in noted if row["is_link"]]
+        others = [(row["id"], row["path"], row["length"], None) for row in noted if not row["is_link"]]
+        files = self.spark.createDataFrame(others, PICTURE_FILES).repartition(tasks)
+        if not self.inbox.startswith("file:"):
+            files = self._with_content(files.drop("content"))
+        decoded = decode_files(files, self.inbox, self.preprocessing, self.classes)
+        rows = decoded.withColumn("id", F.col("file")).select(INPUT_TABLE.names)
+        if not links:
+            return rows
+        aside = [(row["id"], None, None, "a link", "links are not followed") for row in links]
+        return rows.union(self.spark.createDataFrame(aside, INPUT_TABLE))
 
-    def _set_aside(self, row: dict[str, Any]) -> None:
-        source, target = f"{self.inbox}/{row['id']}", f"{self.outbox}/quarantine/{row['id']}"
-        self.storage.make_folder(target.rsplit("/", 1)[0])
-        for path in (target, f"{target}.json"):
-            self.storage.delete(path)
-        if self.storage.exists(source):
-            self.storage.copy(source, target)
-        with tempfile.TemporaryDirectory() as local:
-            file = Path(local) / "reason.json"
-            file.write_text(json.dumps({"reason": row["reason"], "detail": row["detail"]}) + "\n")
-            self.storage.upload(file, f"{target}.json")
+    def _with_content(self, files: DataFrame) -> DataFrame:
+        """What lies on other file systems than the driver's own is read by Spark."""
+        named = [(row["file"], row["length"]) for row in files.select("file", "length").collect()]
+        paths = [
+            f"{self.inbox}/{name}"
+            for name, length in named
+            if (length or 0) <= MAX_BYTES and self.storage.exists(f"{self.inbox}/{name}")
+        ]
+        if not paths:
+            return files.withColumn("content", F.lit(None).cast("binary"))
+        name = F.expr(f"substring(path, {len(self.inbox) + 2})").alias("file")
+        content = reader(self.spark).format("binaryFile").load(paths).select(name, "content")
+        return files.join(content, "file", how="left")
+
+    def _set_aside(self, row: Row, path: bytes | None) -> None:
+        folder = f"{self.outbox}/quarantine"
+        # room for the ending: a name has 255 bytes at most
+        parent, _, name = row["id"].rpartition("/")
+        if len(name.encode()) > _NAME_BYTES:
+            name = f"{name.encode()[:_NAME_BYTES].decode(errors='ignore')}-{hashlib.md5(name.encode()).hexdigest()}"
+        target = f"{folder}/{parent}/{name}" if parent else f"{folder}/{name}"
+        self.storage.make_folder(target.rpartition("/")[0])
+        for there in (target, f"{target}.json"):
+            self.storage.delete(there)
+        if path is not None:
+            _copy_without_links(Path(os.fsdecode(path)), local_path(self.inbox), target)
+        elif self.storage.exists(f"{self.inbox}/{row['id']}"):
+            self.storage.copy(f"{self.inbox}/{row['id']}", target)
+        about = {"reason": row["reason"], "detail": row["detail"]}
+        self.storage.write_text(f"{target}.json", json.dumps(about) + "\n")
+
+
+def _copy_without_links(path: Path, inbox: Path, target: str) -> None:
+    """Copy a file into the quarantine, and a link as a link: what it leads to may be for the service's eyes alone.
+
+    A file that has gone, or is none, is not copied; nor is one that somebody has put behind a linked folder.
+    """
+    if path.is_symlink():
+        local_path(target).symlink_to(path.readlink())
+        return
+    if not path.is_file() or path.parent.resolve() != (inbox.resolve() / path.parent.relative_to(inbox)):
+        return
+    try:
+        source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return
+    with os.fdopen(source, "rb") as file, local_path(target).open("wb") as copy:
+        shutil.copyfileobj(file, copy)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jobs.command_line import parse_experiment
+from jobs.data import clean_store, working_folder
 from jobs.experiment import CnnExperiment
 from jobs.unfinished import unfinished_run
 from models.checkpoints import Checkpoint, Checkpoints
@@ -94,27 +95,43 @@ def test_another_experiment_or_other_rows_cannot_go_on_and_cost_nothing(storage:
     assert train(storage, "--run=runs/a", "--resume") == [1, 2]
 
 
-def test_what_a_killed_job_left_beside_the_run_goes_when_it_is_taken_up(storage: Storage, tmp_path: Path) -> None:
-    interrupted(storage, "--run=runs/a")
-    (tmp_path / "runs/.a.0123").mkdir(parents=True)
-    (tmp_path / "runs/.ab.0123").mkdir()
-    train(storage, "--run=runs/a", "--resume")
-    assert [path.name for path in (tmp_path / "runs").iterdir()] == [".ab.0123"]
-
-
 def test_one_that_was_to_replace_a_run_goes_on_by_the_same_command(storage: Storage) -> None:
     interrupted(storage, "--run=runs/a", "--overwrite")
     assert train(storage, "--run=runs/a", "--overwrite", "--resume") == [1, 2]
 
 
-def test_a_run_that_a_killed_job_was_about_to_replace_is_put_back(storage: Storage, tmp_path: Path) -> None:
+def test_what_a_killed_training_has_left_without_an_epoch_is_begun_anew(storage: Storage, tmp_path: Path) -> None:
     interrupted(storage, "--run=runs/a")
-    (tmp_path / "runs/.a.0123.replaced").mkdir(parents=True)
-    (tmp_path / "runs/.a.0123.replaced/metrics.json").write_text("old")
-    (tmp_path / "runs/.a.0123").mkdir()
-    train(storage, "--run=runs/a", "--resume")
-    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["a"]
-    assert (tmp_path / "runs/a/metrics.json").read_text() == "old"
+    for file in (tmp_path / "store").glob("a-*/checkpoints/*"):
+        file.unlink()
+    assert train(storage, "--run=runs/a") == []
+
+
+def test_a_training_whose_run_was_published_leaves_the_store_with_the_next_job(
+    storage: Storage, tmp_path: Path
+) -> None:
+    experiment, _ = parse_experiment(CnnExperiment, "", [f"--store={tmp_path}/store"])
+    interrupted(storage, "--run=runs/a")
+    clean_store(storage, experiment)
+    assert len(list((tmp_path / "store").iterdir())) == 1
+    (tmp_path / "runs/a").mkdir(parents=True)
+    (tmp_path / "runs/a/run.json").touch()
+    clean_store(storage, experiment)
+    assert list((tmp_path / "store").iterdir()) == []
+
+
+def test_working_folders_of_killed_jobs_leave_the_store_and_those_of_others_stay(
+    storage: Storage, tmp_path: Path
+) -> None:
+    experiment, _ = parse_experiment(CnnExperiment, "", [f"--store={tmp_path}/store"])
+    killed = tmp_path / "store/work-1"
+    killed.mkdir(parents=True)
+    (killed / ".lock").touch()
+    (tmp_path / "store/mine").mkdir()
+    with working_folder(storage, experiment, f"{tmp_path.as_uri()}/store/work-2"):
+        clean_store(storage, experiment)
+        assert sorted(path.name for path in (tmp_path / "store").iterdir()) == ["mine", "work-2"]
+    assert [path.name for path in (tmp_path / "store").iterdir()] == ["mine"]
 
 
 def test_resume_without_a_name_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

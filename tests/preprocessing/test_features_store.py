@@ -10,7 +10,7 @@ from pyspark.sql import SparkSession
 
 from preprocessing import features_store
 from preprocessing.features_store import PIECES, stored_images
-from preprocessing.prepare import PreparedImages, prepare_images
+from preprocessing.prepare import PreparedImages, list_sources, prepare_images
 from preprocessing.schema import IMAGE_TABLE
 from preprocessing.settings import Preprocessing, Source
 from preprocessing.storage import Storage
@@ -88,7 +88,7 @@ def test_another_file_setting_or_code_is_another_entry(
 ) -> None:
     def key(size: int = 28) -> str:
         read = sources(spark, {Source("sample"): copied.as_uri()}, preprocessing=Preprocessing(size=size))
-        return features_store._key(spark, storage, read)
+        return features_store._key(read, list_sources(storage, read))
 
     first = key()
     assert key() == first
@@ -113,18 +113,3 @@ def test_what_a_killed_job_left_is_made_anew(spark: SparkSession, storage: Stora
     again = prepare(spark, storage, sample, store)
     assert again.images.count() == 2880
     assert list(features(store)) == [folder.name]
-
-
-@pytest.mark.parametrize("few", [1000, 0], ids=["asked one by one", "listed by Spark"])
-def test_a_file_that_has_changed_is_noticed(
-    spark: SparkSession, storage: Storage, copied: Path, monkeypatch: pytest.MonkeyPatch, few: int
-) -> None:
-    monkeypatch.setattr(features_store, "FEW_FILES", few)
-    before = features_store._listing(spark, storage, copied.as_uri())
-    assert features_store._listing(spark, storage, copied.as_uri()) == before
-    file = copied / "sign_mnist_test.csv"
-    os.utime(file, (1, 1))
-    after = features_store._listing(spark, storage, copied.as_uri())
-    assert after != before
-    (copied / "empty.csv").touch()
-    assert features_store._listing(spark, storage, copied.as_uri()) != after

@@ -202,12 +202,12 @@ class TestRefuses:
     def test_an_empty_class_folder(self, spark: SparkSession, storage: Storage, folder: Path) -> None:
         (folder / "train/D").mkdir()
         (folder / "train/D/.hidden").write_text("")
-        assert "photos/train: the class folder D is empty" in self.message(spark, storage, folder)
+        assert "photos: the class folder train/D is empty" in self.message(spark, storage, folder)
 
     def test_an_empty_class_folder_of_a_signer(self, spark: SparkSession, storage: Storage, folder: Path) -> None:
         write_pictures(folder / "train/user_1", "AB", 2, seed=5)
         (folder / "train/user_1/C").mkdir()
-        assert "photos/train: the class folder user_1/C is empty" in self.message(spark, storage, folder)
+        assert "photos: the class folder train/user_1/C is empty" in self.message(spark, storage, folder)
 
     def test_a_name_that_is_no_class(self, spark: SparkSession, storage: Storage, folder: Path) -> None:
         write_pictures(folder / "train", "A", 2, name="Hello/{number}.png")

@@ -1,0 +1,109 @@
+"""How results come to be: a folder is written by one job at a time, and is whole when its marker is there.
+
+The marker is written last, by one atomic operation, and nothing is renamed: what holds on a local disk holds on S3.
+A folder without its marker is nobody's result; ``.lock`` in it says that a job writes it, or was killed while it did.
+"""
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from preprocessing.storage import Storage, local_path
+
+LOCK = ".lock"
+
+
+class BusyError(RuntimeError):
+    """Another job holds the folder."""
+
+
+@contextmanager
+def claimed(
+    storage: Storage, folder: str, wait: Callable[[], None] | None = None, take_over: bool = False
+) -> Iterator[bool]:
+    """Hold a folder, which is made, for this job alone until the block ends; its lock file goes then.
+
+    A local lock ends with the process that holds it, however that ends. Elsewhere the lock file stays after a killed
+    job, and is taken for a job's that still runs.
+
+    Args:
+        storage: the session's file systems.
+        folder: absolute.
+        wait: is called before another job is waited for; None: it is not waited for.
+        take_over: what a killed job may have left where that cannot be told is taken over.
+
+    Returns:
+        Whether a job that was killed has left its lock file.
+
+    Raises:
+        BusyError: another job holds the folder.
+        OSError: it cannot be written.
+    """
+    if not folder.startswith("file:"):
+        lock = f"{folder}/{LOCK}"
+        left = storage.exists(lock)
+        if left and not take_over:
+            raise BusyError(folder)
+        storage.write_text(lock, f"{os.uname().nodename} {os.getpid()}\n")
+        try:
+            yield left
+        finally:
+            storage.delete(lock)
+        return
+    path = local_path(folder) / LOCK
+    left, file = _lock(path, wait)
+    try:
+        yield left
+    finally:
+        with suppress(OSError):
+            path.unlink()
+        file.close()
+
+
+def _lock(path: Path, wait: Callable[[], None] | None) -> tuple[bool, IO[str]]:
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        left = path.exists()
+        try:
+            file = path.open("a")
+        except FileNotFoundError:  # a job that ends has just taken the folder away
+            continue
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if wait is None:
+                file.close()
+                raise BusyError(str(path.parent)) from None
+            wait()
+            wait = _nothing
+            fcntl.flock(file, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(path.stat(), os.fstat(file.fileno())):
+                return left, file
+        file.close()  # the lock was another job's, which has ended and taken its file away
+
+
+def _nothing() -> None:
+    """Said already."""
+
+
+def is_abandoned(folder: str) -> bool:
+    """Whether a job that has been killed has left the folder: local ones alone can be told."""
+    if not folder.startswith("file:") or not (path := local_path(folder) / LOCK).exists():
+        return False
+    try:
+        with path.open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def clear(storage: Storage, folder: str) -> None:
+    """Take away all that lies in a claimed folder."""
+    for name in storage.children(folder):
+        if name != LOCK:
+            storage.delete(f"{folder}/{name}")
