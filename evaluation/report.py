@@ -46,14 +46,17 @@ def write_run_report(
             epochs=[] if history is None else history.to_dict("records"),
             figure=functools.partial(_inline, figures),
             experiment=experiment,
-        )
+        ),
+        encoding="utf-8",
     )
 
 
 def write_comparison_report(path: Path, runs: list[Run], comparison: dict[str, Any], figures: Path) -> None:
     """The report on several runs with one test set; ``comparison`` is its ``metrics.json``."""
     page = _environment().get_template("comparison.html")
-    path.write_text(page.render(runs=runs, comparison=comparison, figure=functools.partial(_inline, figures)))
+    path.write_text(
+        page.render(runs=runs, comparison=comparison, figure=functools.partial(_inline, figures)), encoding="utf-8"
+    )
 
 
 def write_study_report(
@@ -76,7 +79,8 @@ def write_study_report(
         page.render(
             title=title, lead=lead, synthetic=synthetic, columns=list(table.columns), rows=table.to_numpy().tolist(),
             notes=notes, charts=charts,
-        )
+        ),
+        encoding="utf-8",
     )  # fmt: skip
 
 

@@ -51,8 +51,8 @@ def read_run(folder: Path, path: str) -> Run:
         raise RunError(f"{path}: no such run directory")
     try:
         about = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
-        version = about["version"]
         metrics = json.loads((Path(Run(str(folder), about, {}).files) / METRICS_FILE).read_text(encoding="utf-8"))
+        version = about["version"]
     except FileNotFoundError as error:
         name = Path(error.filename).name
         unfinished = ", which is written last: its job has not finished" if name == RUN_FILE else ""

@@ -117,8 +117,8 @@ def write_outcome(
     finished = Run(run, about_job(model.job), _metrics(prepared, model, confusion, test, source, synthetic, watch))
     write_json(staged.local / RUN_FILE, finished.about)
     write_json(staged.local / METRICS_FILE, finished.metrics)
-    (staged.local / "classes.json").write_text(json.dumps(prepared.classes) + "\n")
-    (staged.local / "experiment.yaml").write_text(text)
+    (staged.local / "classes.json").write_text(json.dumps(prepared.classes) + "\n", encoding="utf-8")
+    (staged.local / "experiment.yaml").write_text(text, encoding="utf-8")
     if model.history is not None:
         model.history.to_csv(staged.local / "history.csv", index=False)
     if model.loss_curve is not None:
@@ -165,6 +165,7 @@ def _metrics(
         "bytes": model.size,
         "rows": rows | {"rejected": prepared.rejections.rejected},
         "rejected": prepared.rejections.reasons,
+        "balance": prepared.balance,
         "sources": prepared.sources,
         "near_copies": prepared.near_copies,
         "normalisation": asdict(prepared.normalisation),

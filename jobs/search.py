@@ -198,7 +198,7 @@ def _report(storage: Storage, target: str, experiment: SearchExperiment, text: s
         (made / "trials").mkdir()
         for trial in trials:
             _, resolved = with_values(text, trial.params | {"run": None})
-            (made / "trials" / f"{trial.number}.yaml").write_text(resolved)
+            (made / "trials" / f"{trial.number}.yaml").write_text(resolved, encoding="utf-8")
         table = write_search_report(
             made, study, experiment.search.metric, trials, source_name(experiment), is_synthetic(experiment), command
         )

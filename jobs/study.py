@@ -59,7 +59,7 @@ def open_study(
         open_sources(storage, experiment, folder) as sources,
     ):
         check_hosts(spark, readable=list(sources.folders.values()), writable=[folder, staged.uri])
-        (staged.local / "experiment.yaml").write_text(text)
+        (staged.local / "experiment.yaml").write_text(text, encoding="utf-8")
         prepared = read_images(spark, storage, sources, experiment)
         study = Study(experiment.network.name, source_name(experiment), is_synthetic(experiment))
         yield OpenStudy(run, staged, folder, prepared, study)
