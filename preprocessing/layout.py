@@ -95,8 +95,8 @@ class _Finder:
         groups = set(re.compile(pattern).groupindex) if pattern else set()
         self.source, self.files, self.classes = source, files, classes
         self.by_pattern, self.explained = "label" in groups, bool(groups & {"label", "signer"})
-        # as Spark does, hidden ones aside
-        self.folders = {path: folders[path] for path in sorted(folders) if not re.search(r"(^|/)[._]", path)}
+        # hidden ones aside, and what macOS packs beside them
+        self.folders = {path: folders[path] for path in sorted(folders) if not re.search(r"(^|/)(\.|__MACOSX)", path)}
 
     def find(self) -> Layout:
         looked = [self._look(path) for path, count in self.folders.items() if count]
@@ -137,7 +137,7 @@ class _Finder:
         return folder.label is None and not self.by_pattern
 
     def _pictures(self, path: str) -> list[str]:
-        return sorted(name for name in self.files(path) if is_picture(name) and not name.startswith((".", "_")))
+        return sorted(name for name in self.files(path) if is_picture(name))
 
     def _split_of(self, name: str) -> str | None:
         return split_of(name) if class_name(name, self.classes) is None else None

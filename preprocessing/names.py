@@ -45,5 +45,5 @@ def file_label(name: str, classes: Collection[str] = ()) -> str | None:
 
 
 def is_picture(name: str) -> bool:
-    """Whether a file is called like a picture, and not like notes or a table that lie beside them."""
-    return _PICTURES.fullmatch(PurePosixPath(name).suffix) is not None
+    """Whether a file is called like a picture: not like a hidden one, or notes or a table that lie beside them."""
+    return not name.startswith(".") and _PICTURES.fullmatch(PurePosixPath(name).suffix) is not None

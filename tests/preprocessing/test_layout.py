@@ -205,8 +205,8 @@ def test_of_nothing_there_is_nothing() -> None:
         (["asl_train/train/A/1.png", "asl_train/test/A/1.png", "asl_train/extra/A/1.png"], "lies asl_train/extra"),
         (
             ["test/[AB]/1.png"],
-            "photos: there is no train folder beside test: add one, or, if all pictures are to be divided, give the folder"
-            " test itself as the source",
+            "photos: there is no train folder beside test: add one, or, if all pictures are to be divided, give the"
+            " folder test itself as the source",
         ),
         (["val/[AB]/1.png"], "there is no train folder beside val: add one"),
         (["val/[AB]/1.png", "test/[AB]/1.png"], "there is no train folder beside test, val: add one"),
@@ -259,5 +259,5 @@ def test_a_file_is_of_the_class_that_its_name_begins_with(name: str, label: str 
 
 
 def test_files_are_told_from_notes_by_their_endings() -> None:
-    assert all(is_picture(name) for name in ("a.jpg", "a.JPEG", "a.b.png", "a.tiff", "a.webp", "a.HEIC"))
-    assert not any(is_picture(name) for name in ("a.txt", "README", "a.png.csv", "jpg", "a.db"))
+    assert all(is_picture(name) for name in ("a.jpg", "a.JPEG", "a.b.png", "a.tiff", "a.webp", "_DSC1.HEIC"))
+    assert not any(is_picture(name) for name in ("a.txt", "README", "a.png.csv", "jpg", "a.db", "._a.jpg"))
