@@ -6,7 +6,7 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from preprocessing.errors import InputError
-from preprocessing.schema import REJECTED_TABLE, TEST
+from preprocessing.schema import REJECTED_TABLE, TEST, VALIDATION
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ def mark_unusable(parsed: DataFrame, allow_duplicates: bool) -> DataFrame:
 
     Of exact repetitions (letter and pixels) the first one stays. Where a picture is in the test set and in the training
     set, the training set's copy is the repetition: the test set stays as published, and nothing in it was trained on.
+    So it is with the test and the validation set, and with the validation and the training set.
     A picture under two labels is set aside under both.
 
     Args:
@@ -38,8 +39,9 @@ def mark_unusable(parsed: DataFrame, allow_duplicates: bool) -> DataFrame:
     """
     # a copy has the picture and the label: one shuffle serves both windows
     same_picture = Window.partitionBy("picture")
-    # the test set's first, then those of a source that is still to be divided
-    rank = F.when(F.col("split") == TEST, 0).when(F.col("split").isNull(), 1).otherwise(2)
+    # published sets first, then what is still to be divided, and may be tested on
+    split = F.col("split")
+    rank = F.when(split == TEST, 0).when(split == VALIDATION, 1).when(split.isNull(), 2).otherwise(3)
     copies = Window.partitionBy("picture", "label").orderBy("rank", "source", "file", "line")
     usable = F.col("reason").isNull()
     rows = (

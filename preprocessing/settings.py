@@ -98,8 +98,8 @@ class Split:
     Args:
         by: row, each picture by itself; or group, near-copies of one photograph on one side: groups are the pattern's
             signer, or neighbouring frames where it has a frame, and otherwise found by similarity.
-        validation: the share of the pictures that is kept back to choose the best epoch by; where a source has a test
-            set of its own, the share of the others.
+        validation: the share of the pictures that is kept back to choose the best epoch by, where a source has no
+            validation set of its own; where it has a test set of its own, the share of the others.
         test: the share of the pictures that is kept back to judge on, where a source has no test set of its own.
         frames: how many frames in a row make a group, where the pattern has a frame.
     """

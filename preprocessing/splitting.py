@@ -4,7 +4,7 @@ import functools
 from dataclasses import dataclass
 
 import pandas as pd
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from preprocessing.errors import InputError
@@ -12,13 +12,18 @@ from preprocessing.schema import TEST, TRAIN, VALIDATION
 from preprocessing.settings import Split
 
 Shares = dict[str, float]
+# A source's own: they stay as they are published.
+PUBLISHED = (VALIDATION, TEST)
+# Groups that are alike in these are divided together.
+_ALIKE = ("source", "stratum", "whole", "validated")
 
 
 def split_by_row(rows: DataFrame, settings: Split, seed: int) -> DataFrame:
     """Divide the pictures of each class and source, each picture by itself.
 
     The rows of a class are put in the order of a hash of their id, and the first ones go: which ones depends on the
-    rows and the seed alone, and every class gives the same share, to the row.
+    rows and the seed alone, and every class gives the same share, to the row. Nothing is kept back for validation where
+    a source has validation rows of its own, and for test only rows whose split is null are.
 
     Args:
         rows: the columns ``id``, ``label``, ``source`` and ``split``, the source's own or null.
@@ -33,18 +38,33 @@ def split_by_row(rows: DataFrame, settings: Split, seed: int) -> DataFrame:
     count = F.count(F.lit(1)).over(stratum)
     own = F.col("split")
     test = F.when(own.isNull(), F.round(count * settings.test)).otherwise(0)
-    kept_back = F.round(count * settings.validation)
+    kept_back = F.when(_has_validation(rows), 0).otherwise(F.round(count * settings.validation))
     split = (
-        F.when(own == TEST, TEST).when(rank <= test, TEST).when(rank <= test + kept_back, VALIDATION).otherwise(TRAIN)
+        F.when(own.isin(*PUBLISHED), own)
+        .when(rank <= test, TEST)
+        .when(rank <= test + kept_back, VALIDATION)
+        .otherwise(TRAIN)
     )
     return rows.withColumn("split", split).withColumn("group", F.col("id"))
+
+
+def to_divide(rows: DataFrame) -> DataFrame:
+    """The rows that are in no published validation or test set."""
+    return rows.where(F.col("split").isNull() | ~F.col("split").isin(*PUBLISHED))
+
+
+def _has_validation(rows: DataFrame) -> Column:
+    """Whether a row's source has validation rows of its own."""
+    sources = rows.where(F.col("split") == VALIDATION).select("source").distinct().collect()
+    return F.col("source").isin(*(row["source"] for row in sources))
 
 
 def split_by_group(rows: DataFrame, settings: Split, seed: int) -> DataFrame:
     """Divide the pictures so that those of one group stay on one side.
 
     Groups of one class are divided class by class, groups with pictures of several classes (a signer's) together. In
-    the order of a hash each goes where most pictures are still missing, and every split gets one group at least.
+    the order of a hash each goes where most pictures are still missing, and every split gets one group at least. What
+    is published as validation or test stays so, and binds no group.
 
     Args:
         rows: the columns of :func:`split_by_row` and ``group``.
@@ -54,33 +74,37 @@ def split_by_group(rows: DataFrame, settings: Split, seed: int) -> DataFrame:
     Raises:
         InputError: there are fewer groups than splits.
     """
-    divided = rows.where(F.col("split").isNull() | (F.col("split") != TEST))
-    groups = divided.groupBy("group").agg(
-        F.count(F.lit(1)).alias("size"),
-        # near-copies in two sources are divided with the first one
-        F.min("source").alias("source"),
-        F.max("split").alias("split"),
-        F.min("label").alias("label"),
-        (F.min("label") != F.max("label")).alias("mixed"),
+    groups = (
+        to_divide(rows.withColumn("validated", _has_validation(rows)))
+        .groupBy("group")
+        .agg(
+            F.count(F.lit(1)).alias("size"),
+            # near-copies in two sources are divided with the first one
+            F.min("source").alias("source"),
+            F.max("split").alias("split"),
+            F.max("validated").alias("validated"),
+            F.min("label").alias("label"),
+            (F.min("label") != F.max("label")).alias("mixed"),
+        )
     )
     # where one signer shows several classes, those who show one are divided with him
     mixed = F.max("mixed").over(Window.partitionBy("source"))
     stratum = F.when(mixed, F.lit(None)).otherwise(F.col("label"))
     order = F.xxhash64(F.lit(seed), "group")
     groups = groups.select(
-        "source", "group", "size", F.col("split").isNull().alias("whole"), stratum.alias("stratum"), order.alias("hash")
-    )
+        "source", "group", "size", "validated", F.col("split").isNull().alias("whole"), stratum.alias("stratum"),
+        order.alias("hash"),
+    )  # fmt: skip
     _check_groups(groups)
     assign = functools.partial(_assign, {TRAIN: 1.0, VALIDATION: settings.validation, TEST: settings.test})
-    assigned = groups.groupBy("source", "stratum", "whole").applyInPandas(assign, "group string, assigned string")
-    # a source's own test set stays as it is, whoever else is in it
-    split = F.when(F.col("split") == TEST, TEST).otherwise(F.col("assigned"))
+    assigned = groups.groupBy(*_ALIKE).applyInPandas(assign, "group string, assigned string")
+    split = F.when(F.col("split").isin(*PUBLISHED), F.col("split")).otherwise(F.col("assigned"))
     return rows.join(assigned, "group", how="left").withColumn("split", split).drop("assigned")
 
 
 def _check_groups(groups: DataFrame) -> None:
-    needed = F.when(F.col("whole"), 3).otherwise(2)
-    counted = groups.groupBy("source", "stratum", "whole").agg(F.count(F.lit(1)).alias("groups"))
+    needed = F.lit(1) + F.col("whole").cast("int") + (~F.col("validated")).cast("int")
+    counted = groups.groupBy(*_ALIKE).agg(F.count(F.lit(1)).alias("groups"))
     few = counted.where(F.col("groups") < needed).orderBy("source", "stratum").limit(5).collect()
     if few:
         named = ", ".join(f"{row['stratum'] or 'all classes'} of {row['source']} {row['groups']}" for row in few)
@@ -93,7 +117,9 @@ def _check_groups(groups: DataFrame) -> None:
 def _assign(shares: Shares, groups: pd.DataFrame) -> pd.DataFrame:
     """Each group of a stratum to a split."""
     groups = groups.sort_values(["hash", "group"])
-    shares = dict(shares) if groups["whole"].iloc[0] else {name: shares[name] for name in (TRAIN, VALIDATION)}
+    first = groups.iloc[0]
+    taken = {TEST: first["whole"], VALIDATION: not first["validated"], TRAIN: True}
+    shares = {name: share for name, share in shares.items() if taken[name]}
     shares[TRAIN] = 1 - sum(share for name, share in shares.items() if name != TRAIN)
     missing = {name: share * groups["size"].sum() for name, share in shares.items()}
     empty = set(shares)
@@ -172,10 +198,16 @@ def check_classes(counts: Counts) -> None:
     unvalidated = sorted(set(counts[TRAIN]) - set(counts[VALIDATION]))
     if unvalidated:
         few = ", ".join(f"{label} ({counts[TRAIN][label]} training rows)" for label in unvalidated)
-        raise InputError(f"no validation row for class {few}: raise --split.validation or add pictures")
+        raise InputError(
+            f"no validation row for class {few}: raise --split.validation or add pictures, to the validation folder if"
+            " there is one"
+        )
     only_validated = sorted(set(counts[VALIDATION]) - set(counts[TRAIN]))
     if only_validated:
-        raise InputError(f"all pictures of class {', '.join(only_validated)} fell to validation: give another --seed")
+        raise InputError(
+            f"all pictures of class {', '.join(only_validated)} are in validation: add training pictures, or give"
+            " another --seed"
+        )
     untrained = sorted(set(counts[TEST]) - set(counts[TRAIN]))
     if untrained:
         raise InputError(f"the test set has class {', '.join(untrained)}, which the training set lacks")
