@@ -127,6 +127,8 @@ def read_images(spark: SparkSession, storage: Storage, sources: Sources, experim
     prepared = stored_images(spark, storage, sources, store)
     rows = ", ".join(f"{prepared.rows(split):,} {split}" for split in (TRAIN, VALIDATION, TEST))
     print(f"rows: {rows}, {prepared.rejections.rejected:,} set aside; {len(prepared.classes)} classes", flush=True)
+    for note in prepared.notes:
+        print(note, flush=True)
     for source, counts in prepared.balance.items():
         parts = " + ".join(f"{count:,} {name}" for name, count in counts.items() if name != "read" and count)
         print(f"{source}: {counts['read']:,} rows read = {parts}", flush=True)

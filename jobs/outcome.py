@@ -166,6 +166,7 @@ def _metrics(
         "rows": rows | {"rejected": prepared.rejections.rejected},
         "rejected": prepared.rejections.reasons,
         "balance": prepared.balance,
+        "notes": prepared.notes,
         "sources": prepared.sources,
         "near_copies": prepared.near_copies,
         "normalisation": asdict(prepared.normalisation),

@@ -142,6 +142,7 @@ def _write_about(spark: SparkSession, storage: Storage, prepared: PreparedImages
         "normalisation": asdict(prepared.normalisation),
         "classes": prepared.classes,
         "shape": prepared.shape,
+        "notes": prepared.notes,
         "parts": _checksums(spark, storage, folder),
     }
     text = json.dumps(about)
@@ -221,4 +222,5 @@ def _read(spark: SparkSession, storage: Storage, folder: str) -> PreparedImages:
         shape=tuple(about["shape"]),
         load_pipeline=lambda: PipelineModel.load(f"{folder}/pipeline"),
         folder=folder,
+        notes=about["notes"],
     )

@@ -3,7 +3,7 @@
 import functools
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,8 +14,11 @@ from pyspark.sql import functions as F
 from preprocessing.decoding import MAX_BYTES, Decoded, decode
 from preprocessing.errors import InputError
 from preprocessing.labels import OTHERS, class_name
+from preprocessing.layout import Layout, PictureFolder, find_layout
 from preprocessing.listing import LISTING, Listing
-from preprocessing.schema import PARSED_TABLE, TEST, TRAIN
+from preprocessing.names import file_label
+from preprocessing.rows import ReadRows
+from preprocessing.schema import PARSED_TABLE
 from preprocessing.settings import Preprocessing, Source
 from preprocessing.similarity import describe_one
 from preprocessing.storage import reader
@@ -24,6 +27,9 @@ from preprocessing.storage import reader
 TASK_BYTES = 32 * 1024 * 1024
 # Decoded pictures are ten times as large as their files: so many are held before they are handed on.
 PICTURES_AT_ONCE = 256
+
+# Of the path of a file, in SQL.
+_FOLDER = F.expr("substring(file, 1, length(file) - length(substring_index(file, '/', -1)) - 1)")
 
 # Pictures as they lie in a file system: their content is null where Python opens the path.
 PICTURE_FILES = "file string, path binary, length long, content binary"
@@ -43,7 +49,7 @@ ReadPath = Callable[[str], PathInfo]
 
 def read_folder(
     spark: SparkSession, source: Source, listing: Listing, settings: Preprocessing, classes: list[str]
-) -> DataFrame:
+) -> ReadRows:
     """Read the pictures of a folder.
 
     Args:
@@ -53,16 +59,25 @@ def read_folder(
         settings: how pictures are decoded.
         classes: names of classes beyond those that are known.
 
-    Returns:
-        The columns of ``PARSED_TABLE``, a row for each file of the listing.
-
     Raises:
-        InputError: a class folder is empty, a name is no class, or there are folders beside train and test.
+        InputError: a class folder is empty, a name is no class, or it cannot be told what trains and what tests.
     """
-    read_path = _path_reader(source.pattern, _splits(listing), listing.root.rsplit("/", 1)[-1])
-    _check_names(listing, read_path, source, classes)
+    counts = {folder: found.count for folder, found in listing.folders.items()}
+    around = {parent for folder in [*counts, *listing.empty] for parent in _parents(folder)}
+    every = dict.fromkeys([*around, *listing.empty], 0) | counts
+    layout = find_layout(source.title, every, functools.partial(listing.sizes, spark), classes, source.pattern)
+    if not layout.folders:
+        raise InputError(f"{source.title}: there is no picture in it")
+    read_path = _path_reader(source.pattern, {folder.path: folder for folder in layout.folders}, classes)
+    _check_names(listing, layout, read_path, source, classes)
+    files, notes = picture_files(spark, listing), [layout.said]
+    read = sum(folder.images for folder in layout.folders)
+    if read < listing.count:
+        files = files.where(_FOLDER.isin([folder.path for folder in layout.folders]))
+        notes.append(f"{listing.count - read:,} files beside the pictures are left out")
     parse = functools.partial(_parse_batches, read_path, settings, classes, source.title, True)
-    return picture_files(spark, listing).mapInPandas(parse, PARSED_TABLE)
+    table = files.mapInPandas(parse, PARSED_TABLE).persist()
+    return ReadRows(table, read, [table], notes)
 
 
 def read_pictures(spark: SparkSession, listing: Listing, settings: Preprocessing, classes: list[str]) -> DataFrame:
@@ -87,7 +102,7 @@ def decode_files(files: DataFrame, folder: str, settings: Preprocessing, classes
         The columns of ``PARSED_TABLE``, a row for each.
     """
     title = folder.rsplit("/", 1)[-1]
-    parse = functools.partial(_parse_batches, _path_reader(None, {}, title), settings, classes, title, False)
+    parse = functools.partial(_parse_batches, _path_reader(None, None, classes, title), settings, classes, title, False)
     return files.mapInPandas(parse, PARSED_TABLE)
 
 
@@ -109,51 +124,56 @@ def picture_files(spark: SparkSession, listing: Listing) -> DataFrame:
     return files.join(read.coalesce(tasks), "file", how="left").select(*LISTING.names, "content")
 
 
-def _splits(listing: Listing) -> dict[str, str]:
-    """The folder of each split, by its beginning; none: the one folder is to be divided."""
-    tops = {folder.split("/")[0] for folder in listing.folders}
-    names = {name.lower(): name for name in tops}
-    if not {TRAIN, TEST} <= set(names):
-        return {}
-    others = sorted(set(names) - {TRAIN, TEST})
-    if others:
-        raise InputError(
-            f"{listing.root}: beside train and test it has {', '.join(names[name] for name in others)}, which"
-            " cannot be used: move them elsewhere"
-        )
-    return {names[split]: split for split in (TRAIN, TEST)}
+def _parents(folder: str) -> Iterator[str]:
+    while folder:
+        folder = folder.rpartition("/")[0]
+        yield folder
 
 
-def _path_reader(pattern: str | None, splits: dict[str, str], title: str) -> ReadPath:
-    """What a file's path within the source tells; ``title`` is the name of the source's own folder."""
+def _path_reader(
+    pattern: str | None, folders: Mapping[str, PictureFolder] | None, classes: list[str], title: str = ""
+) -> ReadPath:
+    """What a file's path within the source tells.
+
+    Args:
+        pattern: the source's.
+        folders: what the folders were taken for; None: a file's folder may be called like its class, or not.
+        classes: names of classes beyond those that are known.
+        title: the name of the source's own folder, where there are no others.
+    """
     expression = re.compile(pattern) if pattern else None
     labelled = expression is not None and "label" in expression.groupindex
 
     def read_path(file: str) -> PathInfo:
         found = expression.search(file) if expression else None
         groups = found.groupdict() if found else {}
-        folder = file.rpartition("/")[0]
-        name = groups.get("label") if labelled else (folder.rpartition("/")[2] or title)
+        path, _, name = file.rpartition("/")
+        folder = folders[path] if folders is not None else None
+        if labelled:
+            label = groups.get("label")
+        elif folder is None:
+            label = path.rpartition("/")[2] or title
+        else:
+            label = folder.label or file_label(name, classes)
         frame = groups.get("frame") or ""
-        split = splits.get(file.split("/")[0])
-        return PathInfo(name, groups.get("signer"), int(frame) if frame.isdecimal() else None, split)
+        split = folder.split if folder is not None else None
+        return PathInfo(label, groups.get("signer"), int(frame) if frame.isdecimal() else None, split)
 
     return read_path
 
 
-def _check_names(listing: Listing, read_path: ReadPath, source: Source, classes: list[str]) -> None:
-    found: dict[str, str] = {}
-    for file in listing.names():
-        name = read_path(file).name
-        if name is not None:
-            found.setdefault(name, file)
-    unknown = [name for name in found if class_name(name, classes) is None]
-    if unknown:
-        raise InputError(
-            f"{source.title}: {found[unknown[0]]}: {', '.join(repr(name) for name in unknown[:10])} is no class;"
-            f" classes are letters, digits, {', '.join(OTHERS)}, and what --classes names"
-        )
+def _check_names(listing: Listing, layout: Layout, read_path: ReadPath, source: Source, classes: list[str]) -> None:
     if "label" in (re.compile(source.pattern).groupindex if source.pattern else {}):
+        found: dict[str, str] = {}
+        for file in listing.names(folder.path for folder in layout.folders):
+            if (name := read_path(file).name) is not None:
+                found.setdefault(name, file)
+        unknown = [name for name in found if class_name(name, classes) is None]
+        if unknown:
+            raise InputError(
+                f"{source.title}: {found[unknown[0]]}: {', '.join(repr(name) for name in unknown[:10])} is no class;"
+                f" classes are letters, digits, {', '.join(OTHERS)}, and what --classes names"
+            )
         return
     empty = [path for path in listing.empty if class_name(path.rpartition("/")[2], classes) is not None]
     if empty:

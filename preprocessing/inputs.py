@@ -13,9 +13,10 @@ from preprocessing.decoding import resize_pixels
 from preprocessing.errors import InputError
 from preprocessing.folders import read_pictures
 from preprocessing.listing import CSV, PARQUET, list_files
+from preprocessing.rows import ReadRows
 from preprocessing.schema import PARSED_TABLE
 from preprocessing.settings import Preprocessing
-from preprocessing.sign_mnist import ReadRows, open_csv, read_csv
+from preprocessing.sign_mnist import open_csv, read_csv
 from preprocessing.storage import Storage, reader
 
 # A row is told from others by its id: of a CSV file the file and line, of a picture its path, of Parquet its own.

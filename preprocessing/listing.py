@@ -4,13 +4,14 @@ import hashlib
 import os
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from preprocessing.storage import FileEntry, Storage, reader
@@ -42,10 +43,10 @@ _SCHEMA = pa.schema(
 
 @dataclass
 class Folder:
-    """The files that lie in one folder, not in folders of it: how many, and the names of the first thousand."""
+    """The files that lie in one folder, not in folders of it: how many, and the first thousand with their bytes."""
 
     count: int = 0
-    names: list[str] = field(default_factory=list)
+    sizes: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -76,10 +77,20 @@ class Listing:
     csv_files: list[str]
     digest: str
 
-    def names(self) -> Iterator[str]:
-        """The paths of the first thousand files of each folder."""
-        for folder, found in self.folders.items():
-            yield from (f"{folder}/{name}" if folder else name for name in found.names)
+    def names(self, folders: Iterable[str] | None = None) -> Iterator[str]:
+        """The paths of the first thousand files of each folder, or of each of these folders."""
+        for folder in self.folders if folders is None else folders:
+            yield from (f"{folder}/{name}" if folder else name for name in self.folders[folder].sizes)
+
+    def sizes(self, spark: SparkSession, folder: str) -> Mapping[str, int]:
+        """The names and bytes of all files that lie in a folder."""
+        found = self.folders.get(folder, Folder())
+        if found.count == len(found.sizes):
+            return found.sizes
+        within = F.col("file").startswith(f"{folder}/" if folder else "")
+        rows = self.read(spark).where(within).select("file", "length").collect()
+        names = [(row["file"].rpartition("/"), row["length"] or 0) for row in rows]
+        return {name: length for (place, _, name), length in names if place == folder}
 
     def read(self, spark: SparkSession) -> DataFrame:
         """The columns of ``LISTING``."""
@@ -117,8 +128,8 @@ def list_files(storage: Storage, root: str, work: str) -> Listing:
                 found = folders.setdefault(folder, Folder())
                 empty.discard(folder)
                 found.count += 1
-                if len(found.names) < FEW_NAMES:
-                    found.names.append(name)
+                if len(found.sizes) < FEW_NAMES:
+                    found.sizes[name] = entry.size or 0
                 kinds.setdefault(_kind(name), shown)
                 if is_csv(name):
                     csv_files.append(shown)

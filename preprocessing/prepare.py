@@ -5,7 +5,7 @@ import math
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -30,9 +30,10 @@ from preprocessing.folders import read_folder
 from preprocessing.labels import class_name
 from preprocessing.listing import PICTURES, Listing, list_files
 from preprocessing.normalisation import Normalisation, by_channel, by_range
-from preprocessing.schema import IMAGE_TABLE, TEST, TRAIN
+from preprocessing.rows import ReadRows
+from preprocessing.schema import IMAGE_TABLE, TRAIN
 from preprocessing.settings import Preprocessing, Source, Split
-from preprocessing.sign_mnist import FILES, ReadRows, find_files, read_sign_mnist
+from preprocessing.sign_mnist import FILES, find_files, read_sign_mnist
 from preprocessing.similarity import count_near_copies, similar_groups
 from preprocessing.splitting import (
     CountedImages,
@@ -43,6 +44,7 @@ from preprocessing.splitting import (
     keep_fraction,
     split_by_group,
     split_by_row,
+    to_divide,
 )
 from preprocessing.storage import Storage, reader
 
@@ -70,6 +72,7 @@ class PreparedImages:
         shape: ``(height, width, channels)`` of every picture.
         load_pipeline: gives the pipeline, fitted on the training rows.
         folder: of the store, where the rows lie as Parquet, a folder a split; see :mod:`preprocessing.features_store`.
+        notes: what the user should know of the sources, a line each.
         kept: what was put into memory for it, to be let go.
     """
 
@@ -83,6 +86,7 @@ class PreparedImages:
     shape: tuple[int, int, int]
     load_pipeline: Callable[[], PipelineModel]
     folder: str | None = None
+    notes: list[str] = field(default_factory=list)
     kept: tuple[DataFrame, ...] = ()
 
     @property
@@ -234,10 +238,13 @@ def prepare_images(
     # what Python is given at a time, as it is and as numbers of eight bytes
     rows = max(16, min(10_000, BATCH_BYTES // math.prod(shape)))
     spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(rows))
-    parsed, expected, kept = _read(spark, storage, sources, listings or list_sources(storage, sources))
+    read = _read(spark, storage, sources, listings or list_sources(storage, sources))
+    parsed = functools.reduce(DataFrame.unionByName, [rows.table for rows in read.values()])
+    # the line first: Spark compares the first eight bytes sooner than the rest
+    parsed = parsed.withColumn("place", F.concat_ws(":", "line", "source", "file"))
     marked = mark_unusable(parsed, sources.preprocessing.allow_duplicates).persist()
     rejections = count_rejections(marked)
-    check_counts("read", expected, rejections.rows)
+    check_counts("read", {source: rows.count for source, rows in read.items()}, rejections.rows)
     rejected = rejected_rows(marked)
     check_sources(rejections, rejected, [source.title for source in sources.folders])
     check_share(rejections, rejected, sources.max_rejected)
@@ -258,7 +265,7 @@ def prepare_images(
     check_classes(counted.classes)
     if len(sources.folders) > 1:
         check_sources_agree(divided)
-    for table in kept:
+    for table in (table for rows in read.values() for table in rows.kept):
         table.unpersist()
     training, classes = images.where(F.col("split") == TRAIN), list(counted.classes[TRAIN])
     if sources.preprocessing.normalisation == "channel":
@@ -268,20 +275,20 @@ def prepare_images(
     pipeline = fit_pipeline(training, classes, normalisation, shape, sources.components)
     return PreparedImages(
         images, rejected, rejections, counted, near_copies.result, normalisation, classes, shape, lambda: pipeline,
-        kept=(images, marked, divided),
+        notes=[note for rows in read.values() for note in rows.notes], kept=(images, marked, divided),
     )  # fmt: skip
 
 
 def _read(
     spark: SparkSession, storage: Storage, sources: Sources, listings: dict[Source, Listing]
-) -> tuple[DataFrame, dict[str, int], list[DataFrame]]:
-    """All sources in one table, how many rows each has to give, and what is kept of it in memory, to be let go."""
-    read = {source: _read_source(spark, storage, source, listings[source], sources) for source in sources.folders}
-    parsed = functools.reduce(DataFrame.unionByName, [rows.table for rows in read.values()])
-    # the line first: Spark compares the first eight bytes sooner than the rest
-    parsed = parsed.withColumn("place", F.concat_ws(":", "line", "source", "file"))
-    counts = {source.title: rows.count for source, rows in read.items()}
-    return parsed, counts, [table for rows in read.values() for table in rows.kept]
+) -> dict[str, ReadRows]:
+    """The rows of each source, by its title."""
+    found = {}
+    for source in sources.folders:
+        read, ignored = _read_source(spark, storage, source, listings[source], sources), listings[source].ignored
+        notes = [f"{ignored:,} hidden or system files are left out"] if ignored else []
+        found[source.title] = replace(read, notes=[f"{source.title}: {note}" for note in [*read.notes, *notes]])
+    return found
 
 
 def _read_source(spark: SparkSession, storage: Storage, source: Source, listing: Listing, sources: Sources) -> ReadRows:
@@ -289,18 +296,18 @@ def _read_source(spark: SparkSession, storage: Storage, source: Source, listing:
         raise InputError(f"{source.title}: there is no picture in it")
     files = find_files(listing)
     if files:
-        _check_others(listing, files, sources.classes)
-        return read_sign_mnist(spark, storage, source.title, listing, files, sources.work, sources.preprocessing)
+        notes = _others(listing, files, sources.classes)
+        read = read_sign_mnist(spark, storage, source.title, listing, files, sources.work, sources.preprocessing)
+        return replace(read, notes=notes)
     if listing.csv_files and PICTURES not in listing.kinds:
         raise InputError(
             f"{listing.root}: holds CSV files ({sorted(listing.csv_files)[0]}), none of them called"
             f" {' or '.join(FILES.values())} (or .gz, .zip): Sign-MNIST's names tell training from test"
         )
-    table = read_folder(spark, source, listing, sources.preprocessing, sources.classes).persist()
-    return ReadRows(table, listing.count, [table])
+    return read_folder(spark, source, listing, sources.preprocessing, sources.classes)
 
 
-def _check_others(listing: Listing, files: dict[str, str], classes: list[str]) -> None:
+def _others(listing: Listing, files: dict[str, str], classes: list[str]) -> list[str]:
     """What lies beside Sign-MNIST's two files is left out with a word, or refused where it may be meant, too."""
     others = [name for name in listing.names() if name not in files.values()]
     folders = [name.rpartition("/")[0].rpartition("/")[2] for name in others]
@@ -310,9 +317,10 @@ def _check_others(listing: Listing, files: dict[str, str], classes: list[str]) -
             f"{listing.root}: holds Sign-MNIST's CSV files and pictures in class folders ({pictures[0]}):"
             " give one of them as --data, or both as sources of an experiment's file"
         )
-    if others:
-        few = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
-        print(f"{listing.count - len(files):,} files beside Sign-MNIST's two are left out: {few}", flush=True)
+    if not others:
+        return []
+    few = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
+    return [f"{listing.count - len(files):,} files beside Sign-MNIST's two are left out: {few}"]
 
 
 def _divide(usable: DataFrame, sources: Sources) -> DataFrame:
@@ -340,8 +348,8 @@ def _with_groups(usable: DataFrame, sources: Sources) -> DataFrame:
     has_name = F.col("signer").isNotNull() | F.col("frame").isNotNull()
     # one name in two sources is two groups
     named = F.when(has_name, F.concat_ws(":", "source", F.coalesce("signer", frames)))
-    # a source's own test set stays as it is published, and binds nothing
-    divisible = unknown.where(F.col("split").isNull() | (F.col("split") != TEST))
+    # what is published as validation or test stays so, and binds nothing
+    divisible = to_divide(unknown)
     groups = similar_groups(divisible.select("id", "label", "descriptor"), sources.seed)
     return usable.join(groups, "id", how="left").withColumn("group", F.coalesce(named, "group", "id"))
 

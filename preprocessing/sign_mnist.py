@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
 
@@ -27,6 +27,7 @@ from preprocessing.errors import InputError
 from preprocessing.labels import LETTERS
 from preprocessing.listing import PACKED, Listing, is_csv, is_ignored
 from preprocessing.parsing import HEADER, SIDE, UNLABELLED_HEADER, ParsedLine, parse_clean, parse_line
+from preprocessing.rows import ReadRows
 from preprocessing.schema import PARSED_TABLE, TEST, TRAIN
 from preprocessing.settings import Preprocessing
 from preprocessing.similarity import describe, describe_one
@@ -123,21 +124,6 @@ def _unzip(storage: Storage, path: str, work: str) -> str:
         storage.make_folder(work)
         storage.upload(unpacked, target)
     return target
-
-
-@dataclass(frozen=True)
-class ReadRows:
-    """What was read of a source.
-
-    Args:
-        table: the columns of ``PARSED_TABLE``.
-        count: how many rows there have to be, as the reading itself counted them.
-        kept: what is kept of it in memory, to be let go.
-    """
-
-    table: DataFrame
-    count: int
-    kept: list[DataFrame]
 
 
 def read_sign_mnist(

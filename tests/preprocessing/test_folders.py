@@ -234,7 +234,7 @@ class TestRefuses:
 
     def test_a_folder_beside_train_and_test(self, spark: SparkSession, storage: Storage, folder: Path) -> None:
         (folder / "valid").mkdir()
-        assert "beside train and test it has valid" in self.message(spark, storage, folder)
+        assert "valid has no picture in it" in self.message(spark, storage, folder)
 
     def test_a_channel_that_is_constant(self, spark: SparkSession, storage: Storage, folder: Path) -> None:
         for path in folder.rglob("*.png"):
