@@ -29,7 +29,7 @@ TASK_BYTES = 32 * 1024 * 1024
 PICTURES_AT_ONCE = 256
 
 # Of the path of a file, in SQL.
-_FOLDER = F.expr("substring(file, 1, length(file) - length(substring_index(file, '/', -1)) - 1)")
+_FOLDER = "substring(file, 1, length(file) - length(substring_index(file, '/', -1)) - 1)"
 
 # Pictures as they lie in a file system: their content is null where Python opens the path.
 PICTURE_FILES = "file string, path binary, length long, content binary"
@@ -73,7 +73,7 @@ def read_folder(
     files, notes = picture_files(spark, listing), [layout.said]
     read = sum(folder.images for folder in layout.folders)
     if read < listing.count:
-        files = files.where(_FOLDER.isin([folder.path for folder in layout.folders]))
+        files = files.where(F.expr(_FOLDER).isin([folder.path for folder in layout.folders]))
         notes.append(f"{listing.count - read:,} files beside the pictures are left out")
     parse = functools.partial(_parse_batches, read_path, settings, classes, source.title, True)
     table = files.mapInPandas(parse, PARSED_TABLE).persist()

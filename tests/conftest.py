@@ -31,7 +31,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     os.environ["SPARK_CONF_DIR"] = str(ROOT / "conf")
     # queries of a few thousand rows end before compiled code pays
     options = "--conf spark.ui.enabled=false --conf spark.sql.codegen.wholeStage=false"
-    java = "--driver-memory 2g --driver-java-options -XX:TieredStopAtLevel=1"
+    java = "--driver-memory 2g --driver-java-options '-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m'"
     os.environ["PYSPARK_SUBMIT_ARGS"] = f"--master local[2] {java} {options} pyspark-shell"
     session = open_session("tests")
     session.sparkContext.setCheckpointDir(str(tmp_path_factory.mktemp("checkpoints")))
