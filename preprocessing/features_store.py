@@ -191,7 +191,7 @@ def _is_sound(spark: SparkSession, storage: Storage, folder: str) -> bool:
         expected = _read_about(storage, folder)["parts"]
         found = _checksums(spark, storage, folder)
     except (ValueError, KeyError, TypeError, OSError, AttributeError):
-        expected, found = {_ABOUT: None}, {}
+        expected, found = {_ABOUT: []}, {}
     damaged = [name for name in sorted(set(expected) | set(found)) if expected.get(name) != found.get(name)]
     if damaged:
         others = f" and {len(damaged) - 1:,} others are" if len(damaged) > 1 else " is"

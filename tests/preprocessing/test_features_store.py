@@ -13,7 +13,7 @@ from preprocessing.features_store import PIECES, stored_images
 from preprocessing.prepare import PreparedImages, list_sources, prepare_images
 from preprocessing.schema import IMAGE_TABLE
 from preprocessing.settings import Preprocessing, Source
-from preprocessing.storage import Storage
+from preprocessing.storage import Storage, local_path
 from tests.preprocessing.conftest import sources
 
 
@@ -105,11 +105,53 @@ def test_another_file_setting_or_code_is_another_entry(
     assert len(keys) == 6
 
 
-def test_what_a_killed_job_left_is_made_anew(spark: SparkSession, storage: Storage, sample: Path, store: Path) -> None:
-    [folder] = (store / name for name in features(store))
-    (folder / "prepared.json").unlink()
-    for file in (folder / "train").glob("part-*"):
-        file.unlink()
+DAMAGES = {
+    "cut": lambda content: content[: len(content) // 2],
+    "emptied": lambda _: b"",
+    "a byte flipped": lambda content: (
+        content[: len(content) // 3] + bytes([content[len(content) // 3] ^ 1]) + content[len(content) // 3 + 1 :]
+    ),
+    "deleted": None,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage_to_any_stored_file_is_noticed(
+    spark: SparkSession,
+    storage: Storage,
+    prepared: PreparedImages,
+    damage: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = local_path(str(prepared.folder))
+    files = [file for file in folder.rglob("*") if file.is_file() and not file.name.startswith(("_", "."))]
+    assert len(files) > 3 * PIECES
+    change = DAMAGES[damage]
+    for file in files:
+        content = file.read_bytes()
+        if not content:
+            continue
+        if change is None:
+            file.unlink()
+        else:
+            file.write_bytes(change(content))
+        assert not features_store._is_sound(spark, storage, str(prepared.folder)), file
+        if file.name != "prepared.json" or change is not None:
+            [line] = capsys.readouterr().out.splitlines()
+            assert f"{file.relative_to(folder)} is not as they were written" in line
+        file.write_bytes(content)
+    assert features_store._is_sound(spark, storage, str(prepared.folder))
+
+
+def test_damaged_images_are_prepared_anew(
+    spark: SparkSession, storage: Storage, sample: Path, store: Path, prepared: PreparedImages
+) -> None:
+    before = prepared.images.orderBy("id").collect()
+    part = next((local_path(str(prepared.folder)) / "train").glob("part-*"))
+    part.unlink()
+    (part.parents[1] / ".lock").touch()  # of a job that was killed
     again = prepare(spark, storage, sample, store)
-    assert again.images.count() == 2880
-    assert list(features(store)) == [folder.name]
+    assert again.folder == prepared.folder
+    assert again.images.orderBy("id").collect() == before
+    assert not (part.parents[1] / ".lock").exists()
+    assert len(features(store)) == 1
