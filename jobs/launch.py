@@ -5,7 +5,6 @@ Run by conf/spark-submit with the environment's Python, without what a user's PY
 
 import os
 import re
-import shlex
 import signal
 import subprocess
 import sys
@@ -66,8 +65,8 @@ def prepare(environment: MutableMapping[str, str], arguments: list[str]) -> list
         find_host(environment)
 
     java = []
-    # Java takes Spark's classes, loaded and verified, from the archive that `make setup` has made, which saves a job some
-    # three seconds; but not where a folder with files in it is on the class path, as Spark's is.
+    # Java takes Spark's classes, loaded and verified, from the archive that `make setup` has made, which saves a job
+    # some three seconds; but not where a folder with files in it is on the class path, as Spark's is.
     archive = Path(sys.prefix, "spark.jsa")
     if own == empty:
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""One folder for all that a job puts into the temporary folder; of a job that was killed, the next one takes it away."""
+"""One folder for all that a job writes temporarily; of a job that was killed, the next one takes it away."""
 
 import atexit
 import fcntl
