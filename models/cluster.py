@@ -18,6 +18,7 @@ from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark.sql import SparkSession
 
 from models.errors import TrainingError
+from preprocessing.java import reason
 
 # The first executors of a cluster may take this long to report for work, and so may one that takes a lost one's place.
 SLOT_PATIENCE_SECONDS = 20
@@ -139,7 +140,7 @@ def check_hosts(spark: SparkSession, readable: list[str], writable: list[str]) -
 
     def look(_: Iterable[int]) -> Iterable[_Host]:
         yield _Host(
-            f"{socket.gethostname()} ({socket.gethostbyname(socket.gethostname())})",
+            _name(),
             [path for path in seen if not os.access(path, os.R_OK)],
             [path for path in kept if not _can_write(path)],
             _versions(),
@@ -148,9 +149,7 @@ def check_hosts(spark: SparkSession, readable: list[str], writable: list[str]) -
     try:
         hosts = spark.sparkContext.parallelize(range(slots), slots).mapPartitions(look).collect()
     except Py4JJavaError as error:
-        text = str(error.java_exception)
-        reason = next((line for line in text.splitlines() if "PYTHON_VERSION" in line), text.splitlines()[0])
-        raise TrainingError(f"the executors cannot run this job: {reason}") from error
+        raise TrainingError(f"the executors cannot run this job: {reason(error)}") from error
     here = _versions()
     for host in sorted(hosts, key=lambda host: host.name):
         for path in host.unwritable:
@@ -165,6 +164,14 @@ def check_hosts(spark: SparkSession, readable: list[str], writable: list[str]) -
                     f"host {host.name} has {package} {host.versions.get(package, 'not at all')}, the driver"
                     f" {here.get(package, 'not at all')}: every host needs the driver's packages"
                 )
+
+
+def _name() -> str:
+    """This host's name, with the address by which others know it, if it has one."""
+    name = socket.gethostname()
+    with suppress(OSError, UnicodeError):
+        return f"{name} ({socket.gethostbyname(name)})"
+    return name
 
 
 def _can_write(path: str) -> bool:

@@ -4,11 +4,14 @@ import functools
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import cloudpickle
+from horovod.runner.common.service import task_service
+from horovod.runner.util.streams import Pipe
 from horovod.spark import runner
 from horovod.spark.common.backend import SparkBackend
 from pyspark.sql import SparkSession
@@ -48,8 +51,22 @@ def _unpickled(fn: bytes, *args: Any, **kwargs: Any) -> Any:
     return run(*args, **kwargs)
 
 
+class QuietPipe(Pipe):  # type: ignore[misc]
+    """What a process prints on its way to the driver: once the driver has stopped listening it is dropped.
+
+    Horovod's own raises in the thread that reads from the process, whose traceback would follow a job's last words.
+    """
+
+    def write(self, buf: str) -> None:
+        with suppress(RuntimeError):
+            super().write(buf)
+
+
 def _task(*arguments: Any) -> Any:
     """On an executor, in a Python worker that has Horovod's own ``_task_fn``."""
+    task_service.Pipe = QuietPipe
+    # its process imports from where this worker does: the project's packages, which Spark has sent, before a user's
+    os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     runner.MINIMUM_COMMAND_LIFETIME_S = _LIFETIME_SECONDS
     return runner._task_fn(*arguments)
 

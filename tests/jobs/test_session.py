@@ -1,0 +1,69 @@
+"""What keeps a session from being opened, said before Spark says it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from jobs.session import SessionError, check_python
+
+
+def python(folder: Path, script: str) -> str:
+    """A Python that does what a script says."""
+    path = folder / "python"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_the_drivers_python_will_do() -> None:
+    check_python(sys.executable)
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("echo 3.9", "Python 3.9; the driver has Python 3.11"),
+        ("echo 3.11 numpy tensorflow", "which lacks numpy, tensorflow"),
+        ("echo 'libpython3.11.so: not found' >&2; exit 127", "does not start (libpython3.11.so: not found)"),
+        ("exit 4", "does not start (exit status 4)"),
+    ],
+)
+def test_another_python_is_named_with_what_it_lacks(script: str, words: str, tmp_path: Path) -> None:
+    path = python(tmp_path, script)
+    with pytest.raises(SessionError) as refused:
+        check_python(path)
+    assert str(refused.value).startswith(f"PYSPARK_PYTHON is {path}, ")
+    assert words in str(refused.value)
+    assert str(refused.value).endswith(f"unset PYSPARK_PYTHON, or set it to {sys.executable}")
+
+
+def test_a_python_that_is_not_there_is_named() -> None:
+    with pytest.raises(SessionError, match=r"^PYSPARK_PYTHON is /nowhere/python, which is not there"):
+        check_python("/nowhere/python")
+
+
+def test_a_python_without_the_packages_is_asked_for_them(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
+    with pytest.raises(SessionError, match="which lacks numpy, pandas, pyarrow, PIL,"):
+        check_python(f"{tmp_path}/bare/bin/python")
+
+
+def test_workers_take_no_module_from_the_working_directory_and_have_the_jobs_temporary_folder(
+    spark: SparkSession,
+) -> None:
+    def look(_: int) -> tuple[list[str], str, str]:
+        import tempfile
+
+        import preprocessing
+
+        return sys.path, str(preprocessing.__file__), tempfile.gettempdir()
+
+    [(path, module, temporary)] = spark.sparkContext.parallelize([0], 1).map(look).collect()
+    assert not {"", ".", str(Path.cwd())} & set(path)
+    assert "handshape.zip" in module
+    assert temporary == os.environ["TMPDIR"]
+    assert Path(temporary).name.startswith("handshape-")
