@@ -10,13 +10,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pyspark.ml import PipelineModel
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from preprocessing.cleansing import Rejections
 from preprocessing.normalisation import Normalisation
 from preprocessing.prepare import PreparedImages, Sources, prepare_images
+from preprocessing.saved_pipeline import load_pipeline
 from preprocessing.schema import IMAGE_TABLE, REJECTED_TABLE, TEST, TRAIN, VALIDATION
 from preprocessing.splitting import CountedImages
 from preprocessing.storage import Storage
@@ -160,6 +160,6 @@ def _read(spark: SparkSession, storage: Storage, folder: str) -> PreparedImages:
         normalisation=Normalisation(**normalisation),
         classes=about["classes"],
         shape=tuple(about["shape"]),
-        load_pipeline=lambda: PipelineModel.load(f"{folder}/pipeline"),
+        load_pipeline=lambda: load_pipeline(storage, f"{folder}/pipeline"),
         folder=folder,
     )
