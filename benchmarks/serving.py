@@ -110,13 +110,15 @@ def _write_run(folder: Path, name: str, preprocessing: Preprocessing) -> Path:
     import keras
 
     from models.networks import build_network
+    from models.saved_network import save_network
     from models.settings import Network
     from preprocessing.normalisation import by_range
 
     folder.mkdir()
     shape, classes = preprocessing.shape, list(STILL_LETTERS)
     keras.utils.set_random_seed(0)
-    build_network(Network(name=name), shape, len(classes), by_range(shape[2])).save(folder / "model.keras")  # type: ignore[arg-type]
+    network = build_network(Network(name=name), shape, len(classes), by_range(shape[2]))  # type: ignore[arg-type]
+    save_network(network, folder / "model.keras")
     (folder / "classes.json").write_text(json.dumps(classes))
     (folder / "experiment.yaml").write_text(yaml.safe_dump({"preprocessing": asdict(preprocessing)}))
     write_json(folder / RUN_FILE, {"version": VERSION, "job": "cnn"})

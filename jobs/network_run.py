@@ -19,6 +19,7 @@ from models.calibration import calibrate
 from models.cluster import check_hosts, check_slots
 from models.cnn import train
 from models.prediction import predict_with_network
+from models.saved_network import check_saved, save_network
 from models.trained_network import TrainedNetwork
 from preprocessing.prepare import PreparedImages
 from preprocessing.schema import TEST, VALIDATION
@@ -77,7 +78,7 @@ def run_network(spark: SparkSession, experiment: CnnExperiment, text: str, watch
 def _keep_model(
     experiment: CnnExperiment, prepared: PreparedImages, trained: TrainedNetwork, path: Path
 ) -> "TrainedModel":
-    """Calibrate the network, if that is wanted, save it, and say what is to be told of it."""
+    """Calibrate the network, if that is wanted, save it, read it back, and say what is to be told of it."""
     from jobs.outcome import TrainedModel
 
     more: dict[str, Any] = {"watches": trained.findings}
@@ -86,7 +87,8 @@ def _keep_model(
     if experiment.training.calibration:
         validation = predict_with_network(prepared.split(VALIDATION), trained.model, prepared.classes)
         more["calibration"] = asdict(calibrate(trained.model, validation, prepared.classes))
-    trained.model.save(path)
+    save_network(trained.model, path)
+    check_saved(trained.model, path)
     return TrainedModel(
         job="cnn",
         name=experiment.network.name,

@@ -131,9 +131,9 @@ class Tracker:
                     self.client.log_artifacts(str(self.run_id), str(folder / name), name)
                 elif (folder / name).exists():
                     self.client.log_artifact(str(self.run_id), str(folder / name))
-            self._send_model(folder, run, path, register)
+            self._send_model(storage, folder, run, path, register)
 
-    def _send_model(self, folder: Path, run: Run, path: str, register: str | None) -> None:
+    def _send_model(self, storage: Storage, folder: Path, run: Run, path: str, register: str | None) -> None:
         mlflow.set_tracking_uri(self.uri)
         # it shows bars of single files, tries the example aloud, and hints at other ways to write a model
         aloud = io.StringIO()
@@ -141,7 +141,7 @@ class Tracker:
             if run.about["job"] == "cnn":
                 log_network(folder / "model.keras", json.loads((folder / "classes.json").read_text()), register)
             else:
-                log_forest(path, register)
+                log_forest(storage, path, register)
 
 
 def _figures(row: dict[str, Any], step: int, when: int) -> list[Metric]:

@@ -25,7 +25,7 @@ def main() -> None:
     from jobs.run_directory import default_run, staged_run
     from jobs.track_runs import track_run
     from models.cluster import check_hosts
-    from models.forest import count_nodes, pixel_importance, train_forest
+    from models.forest import check_saved, count_nodes, pixel_importance, train_forest
     from models.prediction import predict_with_forest
     from preprocessing.features import fitted_pca
     from preprocessing.schema import TEST, TRAIN
@@ -61,6 +61,7 @@ def main() -> None:
         )
         predictions = predict_with_forest(prepared.split(TEST), prepared.pipeline, forest, prepared.classes)
         finished = write_outcome(storage, staged, run, experiment, text, prepared, model, predictions, watch)
+        check_saved(storage, staged.uri, forest)
     if tracker is not None:
         tracker.finish(storage, storage.absolute(run), experiment.register)
     say_outcome(finished)

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import keras
-from pyspark.ml import PipelineModel
-from pyspark.ml.classification import RandomForestClassificationModel
 from pyspark.sql import DataFrame
 
 from evaluation.runs import Run, check_job
 from jobs.run_directory import open_runs
+from models.forest import load_forest
 from models.prediction import predict_with_forest, predict_with_network
 from models.saved_network import load_network
+from preprocessing.saved_pipeline import load_pipeline
 from preprocessing.settings import Preprocessing, preprocessing_of
 from preprocessing.storage import Storage
 
@@ -42,16 +42,17 @@ def open_trained_run(storage: Storage, path: str) -> TrainedRun:
     Raises:
         RunError: it is none.
         TrainingError: its network cannot be loaded.
+        InputError: its pipeline or its forest cannot be loaded.
     """
     (run,) = open_runs(storage, [path])
     check_job(run, "cnn", "forest")
     if run.about["job"] == "cnn":
         network, classes, settings = open_network(storage, run)
         return TrainedRun(run, classes, settings, lambda rows: predict_with_network(rows, network, classes))
-    folder = storage.absolute(path)
+    folder = storage.absolute(run.files)
     classes, settings = _about(storage, folder)
-    pipeline = PipelineModel.load(f"{folder}/pipeline")
-    forest = RandomForestClassificationModel.load(f"{folder}/model")
+    pipeline = load_pipeline(storage, f"{folder}/pipeline")
+    forest = load_forest(storage, f"{folder}/model")
     return TrainedRun(run, classes, settings, lambda rows: predict_with_forest(rows, pipeline, forest, classes))
 
 
@@ -63,7 +64,7 @@ def open_network(storage: Storage, run: Run) -> tuple[keras.Model, list[str], Pr
         TrainingError: it cannot be loaded.
     """
     check_job(run, "cnn")
-    folder = storage.absolute(run.path)
+    folder = storage.absolute(run.files)
     with tempfile.TemporaryDirectory() as local:
         copy = Path(local) / "model.keras"
         storage.download(f"{folder}/model.keras", copy)

@@ -15,6 +15,7 @@ import onnxruntime
 import tensorflow as tf
 import tf2onnx
 
+from models.saved_network import load_network, save_network
 from preprocessing.settings import Preprocessing
 
 Predict = Callable[[np.ndarray], np.ndarray]
@@ -145,8 +146,8 @@ def _saved_model(network: keras.Model, folder: Path, about: dict[str, Any]) -> P
 
 
 def _keras(network: keras.Model, folder: Path, _: dict[str, Any]) -> Predict:
-    network.save(folder / "model.keras")
-    loaded = keras.models.load_model(folder / "model.keras", compile=False)
+    save_network(network, folder / "model.keras")
+    loaded = load_network(folder / "model.keras")
     return lambda pixels: loaded(pixels).numpy()
 
 

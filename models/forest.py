@@ -5,7 +5,10 @@ from pyspark.ml.classification import RandomForestClassificationModel, RandomFor
 from pyspark.ml.feature import PCAModel
 from pyspark.sql import DataFrame
 
+from models.errors import TrainingError
 from models.settings import Forest
+from preprocessing.saved_pipeline import load_model, load_pipeline
+from preprocessing.storage import Storage
 
 
 def train_forest(features: DataFrame, settings: Forest, seed: int) -> RandomForestClassificationModel:
@@ -40,6 +43,28 @@ def train_forest(features: DataFrame, settings: Forest, seed: int) -> RandomFore
         return classifier.fit(features)
     finally:
         features.unpersist()
+
+
+def load_forest(storage: Storage, path: str) -> RandomForestClassificationModel:
+    """Load the forest of a run.
+
+    Raises:
+        InputError: it is none.
+    """
+    return load_model(storage, path, RandomForestClassificationModel)
+
+
+def check_saved(storage: Storage, folder: str, forest: RandomForestClassificationModel) -> None:
+    """Read a run's pipeline and forest back, as the jobs that use them will.
+
+    Raises:
+        InputError: one of them cannot be loaded.
+        TrainingError: the forest is another.
+    """
+    load_pipeline(storage, f"{folder}/pipeline")
+    found = load_forest(storage, f"{folder}/model")
+    if found.totalNumNodes != forest.totalNumNodes or found.featureImportances != forest.featureImportances:
+        raise TrainingError(f"{folder}/model: has other trees than the forest that was saved there")
 
 
 def pixel_importance(

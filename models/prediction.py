@@ -22,6 +22,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from models.imports import no_garbage
+from models.saved_network import load_network, save_network
 from models.settings import RUNNERS_UP
 from preprocessing.arrow import lists, to_rows
 from preprocessing.storage import reader
@@ -246,7 +247,7 @@ def _name(index: Column, classes: list[str]) -> Column:
 def _saved(model: keras.Model) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.keras"
-        model.save(path)
+        save_network(model, path)
         return path.read_bytes()
 
 
@@ -265,7 +266,7 @@ def _load(saved: bytes) -> Callable[[np.ndarray], tf.Tensor]:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.keras"
             path.write_bytes(saved)
-            network = keras.models.load_model(path, compile=False)
+            network = load_network(path)
         _loaded[key] = tf.function(
             functools.partial(network, training=False),
             input_signature=[tf.TensorSpec(network.input_shape, tf.uint8)],

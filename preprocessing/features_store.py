@@ -9,7 +9,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pyspark.ml import PipelineModel
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
@@ -18,6 +17,7 @@ from preprocessing.listing import Listing
 from preprocessing.normalisation import Normalisation
 from preprocessing.prepare import PreparedImages, Sources, list_sources, prepare_images
 from preprocessing.publishing import BusyError, claimed, clear
+from preprocessing.saved_pipeline import load_pipeline
 from preprocessing.schema import IMAGE_TABLE, REJECTED_TABLE, TEST, TRAIN, VALIDATION
 from preprocessing.settings import Source
 from preprocessing.splitting import CountedImages
@@ -220,7 +220,7 @@ def _read(spark: SparkSession, storage: Storage, folder: str) -> PreparedImages:
         normalisation=Normalisation(**normalisation),
         classes=about["classes"],
         shape=tuple(about["shape"]),
-        load_pipeline=lambda: PipelineModel.load(f"{folder}/pipeline"),
+        load_pipeline=lambda: load_pipeline(storage, f"{folder}/pipeline"),
         folder=folder,
         notes=about["notes"],
     )

@@ -5,7 +5,6 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-import keras
 import mlflow
 import mlflow.pyfunc
 import mlflow.spark
@@ -14,7 +13,11 @@ import numpy as np
 import pandas as pd
 from mlflow.models import infer_signature
 from pyspark.ml import PipelineModel
-from pyspark.ml.classification import RandomForestClassificationModel
+
+from models.forest import load_forest
+from models.saved_network import load_network
+from preprocessing.saved_pipeline import load_pipeline
+from preprocessing.storage import Storage
 
 _REQUIREMENTS = ("tensorflow-cpu", "keras", "numpy", "pandas")
 
@@ -22,7 +25,7 @@ _REQUIREMENTS = ("tensorflow-cpu", "keras", "numpy", "pandas")
 def log_network(path: Path, classes: list[str], register: str | None) -> None:
     """Log a network to the active run: in the TensorFlow flavour as ``model``, which answers with probabilities, and as
     ``letters``, which answers with names. Neither needs this project."""
-    network = keras.models.load_model(path, compile=False)
+    network = load_network(path)
     example = np.full((1, network.input_shape[1]), 127, dtype=np.uint8)
     requirements = [f"{name}=={version(name)}" for name in _REQUIREMENTS]
     mlflow.tensorflow.log_model(
@@ -47,11 +50,11 @@ def log_network(path: Path, classes: list[str], register: str | None) -> None:
         )
 
 
-def log_forest(run: str, register: str | None) -> None:
+def log_forest(storage: Storage, run: str, register: str | None) -> None:
     """Log a run's forest to the active run, behind its pipeline, in the Spark flavour. The pipeline's first stage is
     this project's."""
-    pipeline = PipelineModel.load(f"{run}/pipeline")
-    forest = RandomForestClassificationModel.load(f"{run}/model")
+    pipeline = load_pipeline(storage, f"{run}/pipeline")
+    forest = load_forest(storage, f"{run}/model")
     requirements = [f"pyspark=={version('pyspark')}"]
     whole = PipelineModel([*pipeline.stages, forest])
     mlflow.spark.log_model(whole, "model", registered_model_name=register, pip_requirements=requirements)

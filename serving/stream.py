@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import re
 import shutil
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from models.prediction import answer
 from preprocessing.decoding import MAX_BYTES
 from preprocessing.folders import PICTURE_FILES, decode_files
 from preprocessing.inputs import INPUT_TABLE
+from preprocessing.saved_pipeline import literal_path
 from preprocessing.settings import Preprocessing
 from preprocessing.storage import Storage, local_path, reader
 
@@ -64,7 +64,7 @@ class PictureStream:
     def start(self, seconds: float) -> StreamingQuery:
         """Answer what is noted, looking for more so often."""
         # the one reader of Spark's that takes a path for a pattern whatever it is told
-        path = re.sub(r"([\\*?\[\]{}])", r"\\\1", self.notes)
+        path = literal_path(self.notes)
         notes = self.spark.readStream.schema(NOTE).option("maxFilesPerTrigger", BATCH_NOTES).json(path)
         stream = notes.writeStream.foreachBatch(self._answer).trigger(processingTime=f"{seconds} seconds")
         return stream.option("checkpointLocation", f"{self.outbox}/checkpoint").start()

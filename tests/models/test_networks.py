@@ -8,6 +8,7 @@ import pytest
 
 from models.errors import TrainingError
 from models.networks import NETWORKS, build_network, unfreeze
+from models.saved_network import load_network, save_network
 from models.settings import BACKBONES, Network, NetworkName
 from preprocessing.normalisation import Normalisation, by_range
 
@@ -108,8 +109,8 @@ def test_raw_pixels_go_in_and_probabilities_come_out_also_once_saved(name: Netwo
     probabilities = built.predict_on_batch(pixels)
     assert probabilities.shape == (5, 24)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
-    built.save(tmp_path / "model.keras")
-    loaded = keras.models.load_model(tmp_path / "model.keras")
+    save_network(built, tmp_path / "model.keras")
+    loaded = load_network(tmp_path / "model.keras")
     np.testing.assert_allclose(loaded.predict_on_batch(pixels), probabilities, rtol=1e-4, atol=1e-6)
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from evaluation.runs import METRICS_FILE, RUN_FILE, VERSION, write_json
 from models.networks import build_network
+from models.saved_network import save_network
 from models.settings import Network
 from preprocessing.labels import STILL_LETTERS
 from preprocessing.normalisation import by_range
@@ -51,7 +52,7 @@ def network(pictures: Pictures) -> keras.Model:
 def run(tmp_path_factory: pytest.TempPathFactory, network: keras.Model, pictures: Pictures) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "cnn"
     (folder / "samples").mkdir(parents=True)
-    network.save(folder / "model.keras")
+    save_network(network, folder / "model.keras")
     (folder / "classes.json").write_text(json.dumps(CLASSES))
     (folder / "experiment.yaml").write_text(yaml.safe_dump({"preprocessing": asdict(Preprocessing())}))
     write_json(folder / RUN_FILE, {"version": VERSION, "job": "cnn"})

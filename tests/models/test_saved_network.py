@@ -1,0 +1,319 @@
+"""A network is saved in Keras's own format whatever thread saves it, and loaded if it is made of nothing but layers."""
+
+import io
+import json
+import threading
+import zipfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, get_args
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+from models.errors import TrainingError
+from models.network_check import CONFIG, FILES, INITIALIZERS, LAYERS, WEIGHTS
+from models.networks import build_network
+from models.saved_network import check_saved, load_network, save_network
+from models.settings import Network, NetworkName
+from preprocessing.normalisation import by_range
+
+Config = dict[str, Any]
+
+
+def tiny() -> keras.Model:
+    layers = [keras.layers.InputLayer((4,), dtype="uint8"), keras.layers.Dense(3, activation="relu")]
+    return keras.Sequential([*layers, keras.layers.Dense(2, activation="softmax")])
+
+
+def branched() -> keras.Model:
+    pixels = keras.layers.Input((4,), dtype="uint8", name="pixels")
+    first = keras.layers.Dense(4, name="first")(pixels)
+    return keras.Model(pixels, keras.layers.Add(name="sum")([first, keras.layers.ReLU(name="relu")(first)]))
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    save_network(tiny(), tmp_path / "model.keras")
+    return tmp_path / "model.keras"
+
+
+def rewrite(path: Path, files: dict[str, bytes | None], compression: int = zipfile.ZIP_STORED) -> None:
+    """Put other files into a network's; ``None`` takes one away."""
+    with zipfile.ZipFile(path) as file:
+        content = {name: file.read(name) for name in file.namelist()} | files
+    with zipfile.ZipFile(path, "w", compression) as file:
+        for name, data in content.items():
+            if data is not None:
+                file.writestr(name, data)
+
+
+def change(path: Path, edit: Callable[[Config], object]) -> None:
+    with zipfile.ZipFile(path) as file:
+        config = json.loads(file.read(CONFIG))
+    edit(config)
+    rewrite(path, {CONFIG: json.dumps(config).encode()})
+
+
+def in_another_thread(work: Callable[[], None]) -> None:
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    if failed:
+        raise failed[0]
+
+
+def test_a_thread_that_did_not_import_keras_saves_and_loads_as_often_as_it_likes(tmp_path: Path) -> None:
+    def work() -> None:
+        network = tiny()
+        for number in range(3):
+            path = tmp_path / f"{number}.keras"
+            save_network(network, path)
+            assert zipfile.is_zipfile(path)
+            check_saved(network, path)
+        save_network(network, tmp_path / "0.keras")  # over the first
+        check_saved(network, tmp_path / "0.keras")
+
+    in_another_thread(work)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.keras", "1.keras", "2.keras"]
+
+
+def test_a_network_that_cannot_be_saved_leaves_what_was_there(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = saved.read_bytes()
+    network = tiny()
+    monkeypatch.setattr(network.layers[-1], "save_own_variables", lambda store: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        save_network(network, saved)
+    assert saved.read_bytes() == before
+    assert [path.name for path in saved.parent.iterdir()] == ["model.keras"]
+
+
+def test_other_weights_than_those_that_were_saved_are_noticed(saved: Path) -> None:
+    with pytest.raises(TrainingError, match=r"model\.keras: has other weights than the network that was saved there"):
+        check_saved(tiny(), saved)
+
+
+def test_a_network_that_was_compiled_is_loaded_without_what_it_was_trained_by(saved: Path) -> None:
+    network = load_network(saved)
+    network.compile(keras.optimizers.Adam(0.003), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    network.fit(np.zeros((2, 4), np.uint8), np.zeros(2), verbose=0)
+    save_network(network, saved)
+    check_saved(network, saved)
+    assert load_network(saved).optimizer is None
+
+
+def test_weights_of_another_network_are_a_message(saved: Path) -> None:
+    save_network(branched(), saved.with_name("other.keras"))
+    with zipfile.ZipFile(saved.with_name("other.keras")) as file:
+        rewrite(saved, {WEIGHTS: file.read(WEIGHTS)})
+    with pytest.raises(TrainingError, match=r"model\.keras: cannot be loaded: "):
+        load_network(saved)
+
+
+def test_what_is_allowed_is_what_the_networks_are_made_of(tmp_path: Path) -> None:
+    used: dict[str, set[str]] = {"keras.layers": set(), "keras.initializers": set()}
+
+    def collect(part: Any) -> None:
+        if isinstance(part, dict):
+            used.get(str(part.get("module")), set()).add(part.get("class_name"))
+        for inner in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+            collect(inner)
+
+    for name in get_args(NetworkName):
+        network = build_network(Network(name), (64, 64, 1), 5, by_range(1))
+        collect(keras.saving.serialize_keras_object(network))
+    assert used == {"keras.layers": set(LAYERS), "keras.initializers": set(INITIALIZERS)}
+
+
+def layer_of(config: Config, index: int = 1) -> Config:
+    return config["config"]["layers"][index]
+
+
+def become(module: str | None, name: str, settings: Config, registered: str | None = None) -> Callable[[Config], None]:
+    described = {"module": module, "class_name": name, "config": settings, "registered_name": registered}
+
+    def edit(config: Config) -> None:
+        config["config"]["layers"][1] = described
+
+    return edit
+
+
+def set_field(field: str, value: Any) -> Callable[[Config], None]:
+    return lambda config: layer_of(config)["config"].update({field: value})
+
+
+def writing(path: Path) -> Config:
+    """A layer that writes a file as soon as it is called."""
+    name = {"name": "tf.io.write_file", "trainable": False, "dtype": "float32", "function": "io.write_file"}
+    call = [["_CONSTANT_VALUE", -1, str(path), {"contents": "written"}]]
+    module = "keras.src.layers.core.tf_op_layer"
+    return {"module": module, "class_name": "TFOpLambda", "config": name, "registered_name": "TFOpLambda",
+            "build_config": {}, "name": "tf.io.write_file", "inbound_nodes": call}  # fmt: skip
+
+
+def test_a_network_that_would_write_a_file_is_refused_and_writes_nothing(tmp_path: Path) -> None:
+    path, written = tmp_path / "model.keras", tmp_path / "written"
+    save_network(branched(), path)
+    change(path, lambda config: config["config"]["layers"].insert(1, writing(written)))
+    with pytest.raises(TrainingError, match=r"model\.keras: has a keras\.src.*TFOpLambda.*allowed: Activation, Add, "):
+        load_network(path)
+    assert not written.exists()
+    with suppress(AttributeError):  # Keras's, of what the layer gives: the danger is real
+        keras.models.load_model(path, compile=False)
+    assert written.read_text() == "written"
+
+
+FUNCTION = {"module": "builtins", "class_name": "function", "config": "relu", "registered_name": "function"}
+NESTED = {"module": "keras", "class_name": "Sequential", "config": {"name": "s", "layers": []}, "registered_name": None}
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (become("keras.layers", "Lambda", {"function": "x"}), r"keras\.layers\.Lambda"),
+        (become("keras.layers", "StringLookup", {"vocabulary": "/etc/passwd"}), r"keras\.layers\.StringLookup"),
+        (become("keras.layers", "TextVectorization", {}), "TextVectorization"),
+        (become("keras.src.layers.core.tf_op_layer", "SlicingOpLambda", {}), "SlicingOpLambda"),
+        (become("os", "system", {}), r"os\.system"),
+        (become(None, "Dense", {"units": 3}), r"None\.Dense"),
+        (become("keras.layers", "Dense", {"units": 3}, "Custom>Dense"), r"Dense registered as Custom>Dense"),
+        (become("keras", "Sequential", NESTED["config"]), r"keras\.Sequential; the layers of keras\.layers"),
+        (lambda config: layer_of(config).pop("module"), "layers: .*; module must be there"),
+        (lambda config: layer_of(config).update(shared_object_id=1), "with shared_object_id"),
+        (lambda config: layer_of(config).update(compile_config={"loss": "mse"}), "with compile_config"),
+        (lambda config: layer_of(config)["build_config"].update(input_shape=FUNCTION), "input_shape is builtins.func"),
+        (set_field("activation", "exponential"), "activation of layer dense.* is exponential; linear, relu, softmax"),
+        (set_field("activation", FUNCTION), r"activation of layer dense.* is builtins\.function .*; only numbers"),
+        (set_field("activation", ["relu"]), "activation of layer dense.* is 'relu'; only numbers"),
+        (set_field("dtype", "string"), "dtype of layer dense.* is string; float32, uint8"),
+        (set_field("kernel_regularizer", "l2"), "kernel_regularizer of layer dense.* is 'l2'"),
+        (set_field("kernel_constraint", {"class_name": "MaxNorm", "config": {}}), r"kernel_constraint .*\.MaxNorm"),
+        (set_field("kernel_initializer", "zeros"), "values of kernel_initializer of layer dense"),
+        (
+            set_field("bias_initializer", FUNCTION | {"module": "keras.initializers"}),
+            r"keras\.initializers\.function .*allowed: GlorotUniform, Ones, Zeros",
+        ),
+        (lambda config: config["config"].update(layers={}), "layers of the network are no list"),
+        (lambda config: config.update(module="os"), r"network os\.Sequential; only Sequential and Functional"),
+        (lambda config: config.update(registered_name="Custom>Net"), "registered as Custom>Net"),
+        (lambda config: config["config"].update(build_input_shape=FUNCTION), "build_input_shape is"),
+        (lambda config: config.update(compile_config={"loss": FUNCTION}), r"builtins\.function in compile_config"),
+    ],
+)
+def test_whatever_else_a_configuration_names_is_refused(edit: Callable[[Config], Any], said: str, saved: Path) -> None:
+    change(saved, edit)
+    with pytest.raises(TrainingError, match=said) as error:
+        load_network(saved)
+    assert str(saved) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        ["_CONSTANT_VALUE", -1, "text", {}],
+        ["pixels", 0, 0, {"training": True}],
+        ["relu", 0, 0, {}],  # a later one: Keras would wait for it for ever
+        ["pixels"],
+        [],
+        "pixels",
+    ],
+)
+def test_layers_are_called_on_earlier_layers_alone(place: Any, tmp_path: Path) -> None:
+    save_network(branched(), tmp_path / "model.keras")
+    change(tmp_path / "model.keras", lambda config: layer_of(config).update(inbound_nodes=[[place]]))
+    with pytest.raises(TrainingError, match=r"inbound_nodes of layer first: .*only the outputs of earlier layers"):
+        load_network(tmp_path / "model.keras")
+
+
+def weights(write: Callable[[h5py.File], object], path: Path) -> bytes:
+    with zipfile.ZipFile(path) as file:
+        content = io.BytesIO(file.read(WEIGHTS))
+    with h5py.File(content, "a") as opened:
+        write(opened)
+    return content.getvalue()
+
+
+def replace_kernel(opened: h5py.File, *arguments: Any, **options: Any) -> None:
+    group = opened["layers/dense/vars"]
+    del group["0"]
+    group.create_dataset("0", *arguments, **options)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda file: file["layers/dense"].update({"more": h5py.ExternalLink("/etc/other.h5", "/")}),
+        lambda file: file["layers"].update({"more": h5py.SoftLink("/layers/dense")}),
+        lambda file: replace_kernel(file, (4, 3), "f4", external=[("/etc/hostname", 0, 48)]),
+        lambda file: replace_kernel(file, (1_000_000, 1_000_000), "f4", chunks=(10, 10)),
+        lambda file: replace_kernel(file, (1_000_000, 1_000_000), "f4"),
+        lambda file: replace_kernel(file, data=np.zeros((400, 300), "f4"), compression="gzip"),
+        lambda file: replace_kernel(file, data=["a text"], dtype=h5py.string_dtype()),
+        lambda file: replace_kernel(file, data=h5py.Empty("f4")),
+        lambda file: file.create_virtual_dataset("more", h5py.VirtualLayout((2,), "f4")),
+    ],
+)
+def test_weights_are_plain_numbers_in_the_file_itself(write: Callable[[h5py.File], object], saved: Path) -> None:
+    rewrite(saved, {WEIGHTS: weights(write, saved)})
+    with pytest.raises(TrainingError, match=rf"model\.keras: .*{WEIGHTS}"):
+        load_network(saved)
+
+
+def test_weights_that_unpickle_are_never_read(saved: Path) -> None:
+    rewrite(saved, {WEIGHTS: None, "model.weights.npz": b"a pickle"})
+    with pytest.raises(TrainingError, match=r"holds .*model\.weights\.npz; metadata\.json, config\.json"):
+        load_network(saved)
+
+
+def test_no_files_but_the_three_are_in_it(saved: Path) -> None:
+    rewrite(saved, {"assets/layers/vocabulary.txt": b"words"})
+    with pytest.raises(TrainingError, match=r"holds .*assets/layers/vocabulary\.txt"):
+        load_network(saved)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_no_file_is_in_it_twice(saved: Path) -> None:
+    with zipfile.ZipFile(saved, "a") as file:
+        file.writestr(CONFIG, "{}")
+    with pytest.raises(TrainingError, match=r"config\.json, model\.weights\.h5, config\.json"):
+        load_network(saved)
+
+
+def test_nothing_is_unpacked_into_more_than_there_is(saved: Path) -> None:
+    rewrite(saved, {CONFIG: b"[" + b" " * 10_000_000 + b"]"}, zipfile.ZIP_DEFLATED)
+    with pytest.raises(TrainingError, match=r"metadata\.json in it is compressed; only stored files are allowed"):
+        load_network(saved)
+    rewrite(saved, {CONFIG: b"[" + b" " * 10_000_000 + b"]"})
+    with pytest.raises(TrainingError, match=r"config\.json in it has 10,000,002 bytes; 4,194,304 are allowed"):
+        load_network(saved)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"", "not a zip file"), (b"\x89HDF\r\n\x1a\n", "not a zip file"), (None, "no such file")],
+)
+def test_what_is_no_network_is_named(content: bytes | None, said: str, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "model.keras").write_bytes(content)
+    with pytest.raises(TrainingError, match=rf"model\.keras: .*{said}"):
+        load_network(tmp_path / "model.keras")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_damaged_part_is_a_message(name: str, saved: Path) -> None:
+    rewrite(saved, {name: b"[" * 100_000})
+    if name in (CONFIG, WEIGHTS):  # Keras does not look at the third
+        with pytest.raises(TrainingError, match=r"model\.keras: no network in Keras's format: "):
+            load_network(saved)
