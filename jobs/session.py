@@ -1,6 +1,7 @@
 """The Spark session of a job, and how a job ends when what it was given cannot be used."""
 
 import importlib
+import io
 import logging
 import os
 import shlex
@@ -230,6 +231,8 @@ def run_job(job: Callable[[], None]) -> NoReturn:
     def stop(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
         raise KeyboardInterrupt
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # for names that are not UTF-8
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)  # what starts the job in the background has SIGINT ignored
     threading.excepthook = _report_thread

@@ -53,11 +53,17 @@ def check_java_reads(jvm: Any, path: str) -> None:
     Raises:
         InputError: it has such a letter, and this JVM loses it.
     """
-    if path.isascii():
-        return
-    encoding = str(jvm.java.lang.System.getProperty("sun.jnu.encoding"))
-    if encoding.upper().replace("-", "") != "UTF8":
+    if not path.isascii() and not reads_all_names(jvm):
         raise InputError(
-            f"{path}: Java reads names in {encoding} here, which has not all of these letters:"
+            f"{path}: Java reads names in {_encoding(jvm)} here, which has not all of these letters:"
             " set LC_ALL=C.UTF-8, and start the job again"
         )
+
+
+def reads_all_names(jvm: Any) -> bool:
+    """Whether Java names files in UTF-8."""
+    return _encoding(jvm).upper().replace("-", "") == "UTF8"
+
+
+def _encoding(jvm: Any) -> str:
+    return str(jvm.java.lang.System.getProperty("sun.jnu.encoding"))

@@ -18,6 +18,8 @@ from typing import Any
 
 from pyspark.sql import DataFrameReader, SparkSession
 
+from preprocessing.java import check_java_reads, reads_all_names
+
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
 
 
@@ -51,13 +53,20 @@ class Storage:
         self._is_local = default.getScheme() == "file"
         # no hidden .crc file beside every file of a run directory
         self._jvm.org.apache.hadoop.fs.FileSystem.getLocal(self._configuration).setWriteChecksum(False)
+        self._reads_all_names = reads_all_names(self._jvm)
 
     def _open(self, path: str) -> tuple[Any, Any]:
         java_path = self._jvm.org.apache.hadoop.fs.Path(path)
         return java_path.getFileSystem(self._configuration), java_path
 
     def absolute(self, path: str) -> str:
-        """The path with its scheme, as every executor understands it; a slash at its end goes."""
+        """The path with its scheme, as every executor understands it; a slash at its end goes.
+
+        Raises:
+            InputError: Java cannot name it, see :func:`preprocessing.java.check_java_reads`.
+        """
+        if not self._reads_all_names:
+            check_java_reads(self._jvm, path)
         if path.startswith("file:"):
             return f"file://{os.path.normpath(local_path(path))}"
         if self._is_local and not _SCHEME.match(path):

@@ -59,9 +59,10 @@ class Recogniser:
         """
         run = read_run(path, str(path))
         check_job(run, "cnn")
-        network = to_onnx(load_network(path / "model.keras"), {})
-        classes = json.loads((path / "classes.json").read_text())
-        settings = preprocessing_of((path / "experiment.yaml").read_text())
+        files = Path(run.files)
+        network = to_onnx(load_network(files / "model.keras"), {})
+        classes = json.loads((files / "classes.json").read_text(encoding="utf-8"))
+        settings = preprocessing_of((files / "experiment.yaml").read_text(encoding="utf-8"))
         return cls(run.name, network, classes, settings, np.array(run.metrics["test"]["confusion"]))
 
     def probabilities(self, pixels: np.ndarray) -> np.ndarray:
