@@ -51,7 +51,7 @@ class Jobs:
     cnn: Future[Finished]
     forest: Future[Finished]
     resumed: Future[str]
-    stopped: Future[int]
+    stopped: Future[tuple[int, str]]
 
 
 @pytest.fixture(scope="module")
@@ -231,16 +231,23 @@ def test_runs_are_compared_in_one_report(cnn: Finished, forest: Finished, folder
     assert "cnn is better than forest" in done.stdout
 
 
-def stop(folder: Path, data: Path) -> int:
-    """Stop a training that was given no name; its exit status."""
+def last_words(said: str) -> list[str]:
+    """What a stopped training says beside its epochs."""
+    return [line for line in said.splitlines() if not line.startswith("epoch")]
+
+
+def stop(folder: Path, data: Path) -> tuple[int, str]:
+    """Stop a training that was given no name; its exit status, and what it said."""
     with started(folder, "--data", data) as process:
         os.killpg(process.pid, signal.SIGINT)  # what Ctrl-C sends
-        process.communicate(timeout=120)
-    return process.returncode
+        said, _ = process.communicate(timeout=120)
+    return process.returncode, said
 
 
 def test_a_stopped_training_without_a_name_leaves_nothing_of_itself(jobs: Jobs, folder: Path) -> None:
-    assert jobs.stopped.result() != 0
+    status, said = jobs.stopped.result()
+    assert status != 0
+    assert last_words(said) == ["error: interrupted, no run was written"]
     assert [path.name for path in (folder / "stopped").iterdir()] == ["store"]
     assert left_in_store(folder / "stopped") == []
 
@@ -262,7 +269,8 @@ def stop_and_resume(folder: Path, data: Path) -> str:
 
 
 def test_a_named_one_goes_on_through_the_loss_of_a_process_and_of_the_driver(jobs: Jobs, folder: Path) -> None:
-    assert "error: interrupted, no run was written; " in jobs.resumed.result()
+    [line] = last_words(jobs.resumed.result())
+    assert line.startswith("error: interrupted, no run was written; ")
     folder = folder / "resumed"
     assert pd.read_csv(folder / "runs/x/history.csv")["epoch"].tolist() == list(range(1, 21))
     found = metrics(folder, "x")
