@@ -110,7 +110,7 @@ def _check_object(described: Any, module: str, names: tuple[str, ...], what: str
     """Its configuration, once it is one of these classes."""
     fields = _fields(described, what, {"module", "class_name", "config", "registered_name"})
     known = fields["module"] == module and fields["class_name"] in names and fields["registered_name"] is None
-    # an object may also be one that was shared before, or be compiled
+    # nothing that Keras would take from elsewhere (shared_object_id) or compile
     more = fields.keys() - {
         "module",
         "class_name",
