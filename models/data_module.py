@@ -7,10 +7,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import pyarrow
 import tensorflow as tf
 from horovod.spark.common.datamodule import DataModule
-from petastorm import make_batch_reader
+from petastorm.arrow_reader_worker import ArrowReaderWorker
+from petastorm.fs_utils import get_filesystem_and_path_or_paths
 from petastorm.reader import Reader
+from petastorm.workers_pool.dummy_pool import DummyPool
 
 from models.augmentation import augment
 from models.settings import Augmentation
@@ -105,8 +108,18 @@ class ShardDataModule(DataModule):
         return rows.batch(batch_size).repeat()
 
     def _reader(self, path: str | list[str], seed: int | None) -> Reader:
-        return make_batch_reader(
-            path,
+        # not make_batch_reader, which takes the path for an encoded URL: a # in it would be its end
+        first = path if isinstance(path, str) else path[0]
+        if first.startswith("file:"):
+            system = pyarrow.localfs
+            place = _local(path) if isinstance(path, str) else [_local(file) for file in path]
+        else:
+            system, place = get_filesystem_and_path_or_paths(path, storage_options=self.storage_options)
+        return Reader(
+            system,
+            place,
+            worker_class=ArrowReaderWorker,
+            is_batched_reader=True,
             schema_fields=[PIXELS, LABEL],
             num_epochs=1,
             cur_shard=self.cur_shard,
@@ -114,9 +127,12 @@ class ShardDataModule(DataModule):
             shuffle_row_groups=seed is not None,
             seed=seed,
             # in this thread, which keeps one order; Petastorm 0.13's pool of threads may end before its last pieces
-            reader_pool_type="dummy",
-            storage_options=self.storage_options,
+            reader_pool=DummyPool(),
         )
+
+
+def _local(uri: str) -> str:
+    return "/" + uri.removeprefix("file:").lstrip("/")
 
 
 def _as_written(data: tf.data.Dataset) -> tf.data.Dataset:
