@@ -22,7 +22,7 @@ from starlette.exceptions import HTTPException as StarletteError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.batching import Batcher
-from serving.bodies import read_body
+from serving.bodies import read_body, weight
 from serving.errors import BodyError
 from serving.intake import BoundedBodies
 from serving.recogniser import Recogniser
@@ -94,7 +94,8 @@ class Service:
             async with asyncio.timeout(limits.seconds):
                 kind, encoding = (request.headers.get(f"content-{name}", "") for name in ("type", "encoding"))
                 settings = self.recogniser.preprocessing
-                pixels = await self.workers.run(read_body, body, kind, settings, limits, encoding.strip().lower())
+                packing = encoding.strip().lower()
+                pixels = await self.workers.run(weight(body, kind), read_body, body, kind, settings, limits, packing)
                 probabilities = await self._probabilities(pixels)
         except TimeoutError as error:
             raise HTTPException(504, f"no answer within {limits.seconds:g} seconds") from error

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import math
 import re
 import zlib
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from preprocessing.decoding import decode, resize_pixels
 from preprocessing.parsing import HEADER, SIDE, UNLABELLED_HEADER, parse_line
 from preprocessing.settings import Preprocessing
 from serving.errors import BodyError, cut
-from serving.picture_files import slim
+from serving.picture_files import promised_pixels, slim
 from serving.pixel_arrays import from_array, from_lists, read_npy, shapes
 from serving.settings import Limits
 
@@ -63,6 +64,16 @@ def read_body(
     if not body:
         raise BodyError(400, "the body is empty")
     return np.stack([np.frombuffer(row, dtype=np.uint8) for row in CONTENT_TYPES[kind](body, settings, limits)])
+
+
+def weight(body: bytes, content_type: str) -> float:
+    """About how long a body takes to read, in pixels that are decoded; known before it is read.
+
+    Pictures within JSON are as many as its bytes may hold.
+    """
+    if content_type.startswith("image/"):
+        return promised_pixels(body)
+    return math.inf if b'"b64"' in body else len(body)
 
 
 def _unzip(body: bytes, limits: Limits) -> bytes:

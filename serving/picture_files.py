@@ -32,6 +32,7 @@ _WITHOUT_CONTENT = {0x00, 0x01, *range(0xD0, 0xDA)}
 # Frames and tables, and what says which colors the channels are (JFIF, Adobe); 0xE2 would be the list of the other
 # pictures behind the first in a phone's file.
 _NEEDED = {*range(0xC0, 0xD0), 0xDB, 0xDC, 0xDD, 0xE0, 0xEE}
+_FRAMES, _PROGRESSIVE = {0xC0, 0xC1, 0xC2, 0xC3, 0xC9, 0xCA, 0xCB}, 0xC2
 _EXIF, _XMP = b"Exif\x00\x00", b"http://ns.adobe.com/xap/1.0/\x00"
 _ORIENTATION = 0x0112
 _XMP_OF_PNG = b"XML:com.adobe.xmp\x00"
@@ -55,6 +56,19 @@ def slim(content: bytes) -> tuple[bytes, int]:
     if content.startswith(_JPEG):
         return _slim_jpeg(content)
     return (_slim_png(content) if content.startswith(_PNG) else content), 1
+
+
+def promised_pixels(content: bytes) -> int:
+    """Those of a JPEG or PNG by its head, as often as they are passed over; 0 where it says nothing."""
+    if content.startswith(_PNG):
+        return int.from_bytes(content[16:20], "big") * int.from_bytes(content[20:24], "big")
+    try:
+        frames = (found for found in _segments(content) if found[0] in _FRAMES)
+        code, frame, _ = next(frames, (0, b"", b""))
+    except BodyError:
+        return 0
+    height, width = int.from_bytes(frame[5:7], "big"), int.from_bytes(frame[7:9], "big")
+    return width * height * (10 if code == _PROGRESSIVE else 1)
 
 
 def _slim_jpeg(content: bytes) -> tuple[bytes, int]:

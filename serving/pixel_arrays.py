@@ -70,7 +70,7 @@ def read_npy(body: bytes) -> np.ndarray:
     try:
         flat = np.frombuffer(body, dtype, math.prod(shape), file.tell())
         return flat.reshape(shape, order="F" if by_column else "C")
-    except (ValueError, OverflowError) as error:  # too many sides, or one of nought beside one without end
+    except (TypeError, ValueError, OverflowError) as error:  # sides that are none, too many, or without end
         raise BodyError(400, f"no NumPy array (.npy): shape {cut(str(shape))}: {error}") from error
 
 
