@@ -34,6 +34,9 @@ from serving.workers import Workers
 PAGE = Path(__file__).parent / "page"
 _log = logging.getLogger("handshape")
 
+# Pixels that are decoded in a tenth of a second, or bytes that are read in as much.
+_HEAVY = 2_000_000
+
 # The page asks nobody but this server, and the browser sees to it.
 _PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob:; frame-ancestors 'none'; base-uri 'none'",
@@ -67,7 +70,7 @@ class Service:
         self.speller = Speller(recogniser.classes, recogniser.confusion)
         self.batcher = Batcher(recogniser.probabilities)
         self.registry = CollectorRegistry()
-        self.workers = Workers(limits.threads)
+        self.workers = Workers(limits.threads, _HEAVY)
         self._at_once = self._held = 0
         labels = ["path", "status"]
         self._seconds = Histogram("handshape_request_seconds", "Time of a request", labels, registry=self.registry)
@@ -94,8 +97,9 @@ class Service:
             async with asyncio.timeout(limits.seconds):
                 kind, encoding = (request.headers.get(f"content-{name}", "") for name in ("type", "encoding"))
                 settings = self.recogniser.preprocessing
-                packing = encoding.strip().lower()
-                pixels = await self.workers.run(weight(body, kind), read_body, body, kind, settings, limits, packing)
+                encoding = encoding.strip().lower()
+                heavy = weight(body, kind, encoding)
+                pixels = await self.workers.run(heavy, read_body, body, kind, settings, limits, encoding)
                 probabilities = await self._probabilities(pixels)
         except TimeoutError as error:
             raise HTTPException(504, f"no answer within {limits.seconds:g} seconds") from error

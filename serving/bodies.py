@@ -66,14 +66,14 @@ def read_body(
     return np.stack([np.frombuffer(row, dtype=np.uint8) for row in CONTENT_TYPES[kind](body, settings, limits)])
 
 
-def weight(body: bytes, content_type: str) -> float:
-    """About how long a body takes to read, in pixels that are decoded; known before it is read.
-
-    Pictures within JSON are as many as its bytes may hold.
-    """
-    if content_type.startswith("image/"):
+def weight(body: bytes, content_type: str, encoding: str = "") -> float:
+    """About how long a body takes to read, in pixels that are decoded; without end where only reading it tells."""
+    if encoding in _GZIP:
+        return math.inf
+    if content_type.strip().lower().startswith("image/"):
         return promised_pixels(body)
-    return math.inf if b'"b64"' in body else len(body)
+    # pictures' files come as objects within the object
+    return math.inf if "json" in content_type.lower() and body.count(b"{") > 1 else len(body)
 
 
 def _unzip(body: bytes, limits: Limits) -> bytes:

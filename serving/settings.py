@@ -14,7 +14,7 @@ class Limits:
         values: numbers, lists and objects of a JSON body; Python holds everything else up while it reads them.
         seconds: until a request is given up; its head, its body and its answer have as long each.
         requests: predictions at once.
-        threads: that read bodies and decode pictures.
+        threads: that read bodies and decode pictures; one of them is left free for light ones.
         connections: at once; for another one, that which has been sending its request for longest is closed.
         memory: bytes of all bodies at once, and as many of the pixels that were read from them.
     """
@@ -25,6 +25,6 @@ class Limits:
     values: int = 1_000_000
     seconds: float = 10.0
     requests: int = 64
-    threads: int = 2
+    threads: int = 3
     connections: int = 512
     memory: int = 256 * 1024 * 1024

@@ -14,14 +14,16 @@ Made = TypeVar("Made")
 class Workers:
     """Threads that are taken until their work is over, also when nobody waits for it any more.
 
-    The lightest work is next, so that who asks for little does not wait behind those who ask for much. Work that finds
-    no free thread is not handed to one: when it is given up, nothing of it is left.
+    The lightest work is next, and heavy work leaves one thread free: who asks for little does not wait for those who
+    ask for much. Work that finds no free thread is not handed to one: when it is given up, nothing of it is left.
 
     Args:
-        count: of the threads.
+        count: of the threads, two or more.
+        heavy: work of more weight is heavy.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, heavy: float) -> None:
+        self._heavy = heavy
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="bodies")
         self._free, self._order = count, itertools.count()
         self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []
@@ -39,7 +41,7 @@ class Workers:
         self._threads.shutdown()
 
     async def _thread(self, weight: float) -> None:
-        if self._free:
+        if self._free > self._left_free(weight):
             self._free -= 1
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -52,9 +54,12 @@ class Workers:
             raise
 
     def _release(self) -> None:
-        while self._waiting:
+        self._free += 1
+        while self._waiting and self._free > self._left_free(self._waiting[0][0]):
             turn = heapq.heappop(self._waiting)[2]
             if not turn.done():
                 turn.set_result(None)
-                return
-        self._free += 1
+                self._free -= 1
+
+    def _left_free(self, weight: float) -> int:
+        return 1 if weight > self._heavy else 0

@@ -4,6 +4,7 @@ import base64
 import gzip
 import io
 import json
+import math
 import textwrap
 import tracemalloc
 
@@ -13,7 +14,7 @@ from PIL import Image
 
 from preprocessing.decoding import decode
 from preprocessing.settings import Preprocessing
-from serving.bodies import BodyError, read_body
+from serving.bodies import BodyError, read_body, weight
 from serving.settings import Limits
 from tests.serving.hostile import BODIES, GZIP_BOMB, MB, PICTURES, jpeg_of_scans
 
@@ -206,3 +207,13 @@ def test_a_gzip_body_is_unpacked_as_far_as_it_is_allowed() -> None:
         assert tracemalloc.get_traced_memory()[1] < 50 * MB
         tracemalloc.stop()
         assert refused.value.status == status
+
+
+def test_a_bodys_weight_is_known_before_it_is_read() -> None:
+    for kind in ("image/png", "IMAGE/PNG"):
+        assert weight(PNG, kind) == 28 * 28
+    assert weight(gzip.compress(PNG), "image/png", "gzip") == math.inf
+    numbers = b'{"instances": [[1, 2]]}'
+    assert weight(numbers, "application/json") == len(numbers)
+    for encoding in ("utf-8", "utf-16"):
+        assert weight('{"instances": [{"\\u00626\\u0034": ""}]}'.encode(encoding), "application/json") == math.inf

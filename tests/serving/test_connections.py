@@ -12,7 +12,6 @@ import pytest
 import uvicorn
 from fastapi import FastAPI, Request
 
-from serving.app import _answer_error
 from serving.connections import Connection
 from serving.intake import BoundedBodies
 from serving.settings import Limits
@@ -34,7 +33,6 @@ def listening(limits: Limits) -> Iterator[Address]:
     async def large() -> str:
         return "a" * 10_000_000
 
-    app.add_exception_handler(Exception, _answer_error)
     app.add_middleware(BoundedBodies, limits=limits)
     bounded = type("Bounded", (Connection,), {"limits": limits})
     port = free_port()
