@@ -17,6 +17,7 @@ import uvicorn
 from evaluation.runs import RunError
 from models.errors import TrainingError
 from serving.app import Service, create_app
+from serving.connections import Connection
 from serving.recogniser import Recogniser
 from serving.settings import Limits
 
@@ -45,6 +46,9 @@ def main() -> None:
         app,
         host=arguments.host,
         port=arguments.port,
+        http=Connection,
+        ws="none",  # it would take a connection out of its bounds
+        backlog=256,  # that are let in before one of them is closed: files are open at once, a thousand at most
         log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=10,

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response, Security
@@ -18,19 +18,24 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from pydantic import BaseModel, Field
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException as StarletteError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.batching import Batcher
-from serving.bodies import CONTENT_TYPES, BodyError, read_body
+from serving.bodies import read_body, weight
+from serving.errors import BodyError
+from serving.intake import BoundedBodies
 from serving.recogniser import Recogniser
+from serving.schema import REQUEST_BODY, Error, Model, Predictions, Signed, Words, errors, predictions_of
 from serving.settings import Limits
 from serving.spelling import Speller
+from serving.workers import Workers
 
 PAGE = Path(__file__).parent / "page"
 _log = logging.getLogger("handshape")
+
+# Pixels that are decoded in a tenth of a second, or bytes that are read in as much.
+_HEAVY = 2_000_000
 
 # The page asks nobody but this server, and the browser sees to it.
 _PAGE_HEADERS = {
@@ -42,53 +47,6 @@ _PAGE_HEADERS = {
 
 
 _Bearer = Annotated[HTTPAuthorizationCredentials | None, Security(HTTPBearer(auto_error=False))]
-
-
-class Likely(BaseModel):
-    """A class and how likely it is."""
-
-    letter: str = Field(examples=["A"])
-    probability: float = Field(ge=0, le=1, examples=[0.02])
-
-
-class Prediction(Likely):
-    """What a picture shows, and the next likely classes, the likeliest first."""
-
-    next: list[Likely]
-
-
-class Predictions(BaseModel):
-    """An answer for each picture, in their order."""
-
-    model: str = Field(examples=["cnn"])
-    predictions: list[Prediction]
-
-
-class Signed(BaseModel):
-    """Letters as they were recognised."""
-
-    letters: str = Field(min_length=1, max_length=40, pattern="^[A-Z0-9]+$", examples=["HELLD"])
-
-
-class Words(BaseModel):
-    """The words that they may be, the likeliest first."""
-
-    words: list[str] = Field(examples=[["HELLO", "HELLS"]])
-
-
-class Model(BaseModel):
-    """What is served."""
-
-    model: str
-    classes: list[str]
-    pictures: list[str] = Field(description="the classes of which there is a picture")
-    limits: dict[str, float]
-
-
-class Error(BaseModel):
-    """What was wrong with a request."""
-
-    error: str
 
 
 class Service:
@@ -112,7 +70,8 @@ class Service:
         self.speller = Speller(recogniser.classes, recogniser.confusion)
         self.batcher = Batcher(recogniser.probabilities)
         self.registry = CollectorRegistry()
-        self._at_once = 0
+        self.workers = Workers(limits.threads, _HEAVY)
+        self._at_once = self._held = 0
         labels = ["path", "status"]
         self._seconds = Histogram("handshape_request_seconds", "Time of a request", labels, registry=self.registry)
         self._pictures = Counter("handshape_pictures", "Pictures answered", registry=self.registry)
@@ -130,22 +89,34 @@ class Service:
     async def predict(self, request: Request) -> Predictions:
         """A letter for each picture of the body."""
         limits = self.limits
+        body = await request.body()  # who is slow to send it keeps nobody out
         if self._at_once >= limits.requests:
             raise HTTPException(429, f"{limits.requests} requests at once are the most", {"Retry-After": "1"})
         self._at_once += 1
         try:
-            body = await request.body()
             async with asyncio.timeout(limits.seconds):
-                kind = request.headers.get("content-type", "")
-                pixels = await asyncio.to_thread(read_body, body, kind, self.recogniser.preprocessing, limits)
-                probabilities = await self.batcher.predict(pixels)
+                kind, encoding = (request.headers.get(f"content-{name}", "") for name in ("type", "encoding"))
+                settings = self.recogniser.preprocessing
+                encoding = encoding.strip().lower()
+                heavy = weight(body, kind, encoding)
+                pixels = await self.workers.run(heavy, read_body, body, kind, settings, limits, encoding)
+                probabilities = await self._probabilities(pixels)
         except TimeoutError as error:
             raise HTTPException(504, f"no answer within {limits.seconds:g} seconds") from error
         finally:
             self._at_once -= 1
         self._pictures.inc(len(pixels))
         request.state.pictures = len(pixels)
-        return _predictions(self.recogniser, probabilities)
+        return predictions_of(self.recogniser, probabilities)
+
+    async def _probabilities(self, pixels: np.ndarray) -> np.ndarray:
+        if self._held + pixels.nbytes > self.limits.memory:
+            raise HTTPException(429, "too many pictures at once", {"Retry-After": "1"})
+        self._held += pixels.nbytes
+        try:
+            return await self.batcher.predict(pixels)
+        finally:
+            self._held -= pixels.nbytes
 
     def words(self, signed: Signed) -> Words:
         """The words that signed letters may be, by what this network confuses."""
@@ -167,27 +138,20 @@ class Service:
         """For Prometheus."""
         return PlainTextResponse(generate_latest(self.registry))
 
-    async def log(self, request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+    def note(self, scope: Scope, status: int, seconds: float) -> None:
         """A line of JSON a request, without what it holds."""
-        start, status = time.perf_counter(), 500
-        try:
-            response = await call_next(request)
-            status = response.status_code
-            return response
-        finally:
-            took = time.perf_counter() - start
-            route = request.scope.get("route")
-            path = "other" if route is None else route.path
-            self._seconds.labels(path, status).observe(took)
-            line = {
-                "time": round(time.time(), 3),
-                "method": request.method,
-                "path": path,
-                "status": status,
-                "milliseconds": round(1000 * took, 2),
-                "pictures": getattr(request.state, "pictures", 0),
-            }
-            _log.info(json.dumps(line))
+        route = scope.get("route")
+        path = "other" if route is None else route.path
+        self._seconds.labels(path, status).observe(seconds)
+        line = {
+            "time": round(time.time(), 3),
+            "method": scope["method"],
+            "path": path,
+            "status": status,
+            "milliseconds": round(1000 * seconds, 2),
+            "pictures": scope.get("state", {}).get("pictures", 0),
+        }
+        _log.info(json.dumps(line))
 
 
 def ping() -> Response:
@@ -207,15 +171,23 @@ def create_app(service: Service, origins: tuple[str, ...] = ()) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with service.batcher:
             yield
+        service.workers.close()
 
-    app = FastAPI(title="Handshape", version="1", description="Letters of the ASL alphabet", lifespan=lifespan)
+    # a redirect would lead to whatever host the request names
+    app = FastAPI(
+        title="Handshape",
+        version="1",
+        description="Letters of the ASL alphabet",
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
     keyed = APIRouter(dependencies=[Depends(service.check_key)], responses={401: {"model": Error}})
-    refused = _errors(400, 408, 413, 415, 422, 429, 504)
+    refused = errors(400, 408, 413, 415, 422, 429, 504)
     for path in ("/v1/predict", "/invocations"):
         keyed.add_api_route(
-            path, service.predict, methods=["POST"], responses=refused, openapi_extra={"requestBody": _REQUEST_BODY}
+            path, service.predict, methods=["POST"], responses=refused, openapi_extra={"requestBody": REQUEST_BODY}
         )
-    keyed.add_api_route("/v1/words", service.words, methods=["POST"], responses=_errors(400, 408, 413, 422))
+    keyed.add_api_route("/v1/words", service.words, methods=["POST"], responses=errors(400, 408, 413, 422))
     keyed.add_api_route("/v1/model", service.model)
     keyed.add_api_route(
         "/v1/pictures/{letter}",
@@ -231,10 +203,10 @@ def create_app(service: Service, origins: tuple[str, ...] = ()) -> FastAPI:
     for error in (BodyError, StarletteError, RequestValidationError):
         app.add_exception_handler(error, _answer_error)
     if origins:
-        methods, headers = ["GET", "POST"], ["Authorization", "Content-Type"]
+        methods, headers = ["GET", "POST"], ["Authorization", "Content-Encoding", "Content-Type"]
         app.add_middleware(CORSMiddleware, allow_origins=list(origins), allow_methods=methods, allow_headers=headers)
-    app.add_middleware(_BoundedBody, limits=service.limits)
-    app.middleware("http")(service.log)
+    app.add_middleware(BoundedBodies, limits=service.limits)
+    app.add_middleware(_Noted, service=service)
     return app
 
 
@@ -245,10 +217,6 @@ _PAGE_FILES = {
 }
 
 
-def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    return {status: {"model": Error} for status in statuses}
-
-
 def _fixed(content: bytes, kind: str) -> Callable[[], Awaitable[Response]]:
     async def answer() -> Response:
         return Response(content, media_type=kind, headers=_PAGE_HEADERS)
@@ -256,54 +224,28 @@ def _fixed(content: bytes, kind: str) -> Callable[[], Awaitable[Response]]:
     return answer
 
 
-# Bytes of a body that is read before the key is asked for.
-_MOST = {"/v1/words": 1024}
+class _Noted:
+    """Notes every request. HEAD is answered as GET is, and Uvicorn leaves the body out."""
 
-
-class _BoundedBody:
-    """Who reads a body gets an HTTPException when it is too large or does not come in time, on every route."""
-
-    def __init__(self, app: ASGIApp, limits: Limits) -> None:
-        self._app, self._limits = app, limits
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app, self._service = app, service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        limits, read, whole = self._limits, 0, False
-        most = _MOST.get(scope.get("path", ""), limits.body)
-        until = time.monotonic() + limits.seconds
-        announced = int(Headers(scope=scope).get("content-length", "0")) if scope["type"] == "http" else 0
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        inner = {**scope, "method": "GET" if scope["method"] == "HEAD" else scope["method"]}
+        start, status = time.perf_counter(), 500
 
-        async def bounded() -> Message:
-            nonlocal read, whole
-            if whole:  # what comes now is that the client has gone
-                return await receive()
-            if announced <= most:
-                try:
-                    async with asyncio.timeout(until - time.monotonic()):
-                        message = await receive()
-                except TimeoutError as error:
-                    said = f"the body did not come within {limits.seconds:g} seconds"
-                    raise HTTPException(408, said, {"Connection": "close"}) from error
-                read += len(message.get("body", b""))
-                whole = not message.get("more_body", False)
-            if max(read, announced) > most:
-                raise HTTPException(413, f"a body of more than {most:,} bytes", {"Connection": "close"})
-            return message
+        async def noted(message: Message) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            await send(message)
 
-        await self._app(scope, bounded if scope["type"] == "http" else receive, send)
-
-
-def _predictions(recogniser: Recogniser, probabilities: np.ndarray) -> Predictions:
-    return Predictions(
-        model=recogniser.name,
-        predictions=[
-            Prediction(
-                letter=answer.letter,
-                probability=answer.probability,
-                next=[Likely(letter=letter, probability=probability) for letter, probability in answer.next],
-            )
-            for answer in recogniser.answers(probabilities)
-        ],
-    )
+        try:
+            await self._app(inner, receive, noted)
+        finally:
+            self._service.note({**inner, "method": scope["method"]}, status, time.perf_counter() - start)
 
 
 async def _answer_error(_: Request, error: Exception) -> Response:
@@ -314,30 +256,3 @@ async def _answer_error(_: Request, error: Exception) -> Response:
         return JSONResponse({"error": f"{place}: {first['msg']}" if place else first["msg"]}, 422)
     status = error.status if isinstance(error, BodyError) else int(getattr(error, "status_code", 500))
     return JSONResponse({"error": getattr(error, "detail", None) or str(error)}, status, headers)
-
-
-# Of the OpenAPI document: a picture's file, Sign-MNIST's rows, or arrays.
-_INSTANCES = {
-    "type": "object",
-    "required": ["instances"],
-    "properties": {
-        "instances": {
-            "type": "array",
-            "minItems": 1,
-            "items": {
-                "oneOf": [
-                    {"type": "array", "items": {}},
-                    {"type": "object", "required": ["b64"], "properties": {"b64": {"type": "string"}}},
-                ]
-            },
-        }
-    },
-}
-_REQUEST_BODY = {
-    "required": True,
-    "content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in CONTENT_TYPES}
-    | {
-        "text/csv": {"schema": {"type": "string"}, "example": ",".join(["127"] * 784)},
-        "application/json": {"schema": _INSTANCES, "example": {"instances": [[127] * 784]}},
-    },
-}

@@ -1,8 +1,12 @@
 """Bodies of requests, good and hostile."""
 
 import base64
+import gzip
 import io
 import json
+import math
+import textwrap
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -10,8 +14,9 @@ from PIL import Image
 
 from preprocessing.decoding import decode
 from preprocessing.settings import Preprocessing
-from serving.bodies import BodyError, read_body
+from serving.bodies import BodyError, read_body, weight
 from serving.settings import Limits
+from tests.serving.hostile import BODIES, GZIP_BOMB, MB, PICTURES, jpeg_of_scans
 
 GREY, COLOR = Preprocessing(), Preprocessing(size=64, color="rgb")
 PIXELS = np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)
@@ -126,3 +131,89 @@ def test_the_pixels_of_all_pictures_of_a_request_are_bounded() -> None:
     with pytest.raises(BodyError, match=r"instances\[2\].*27,000,000 pixels in all") as refused:
         read_body(body, "application/json", GREY, Limits())
     assert refused.value.status == 413
+
+
+@pytest.mark.parametrize(("kind", "body", "status", "said"), BODIES.values(), ids=BODIES)
+def test_what_a_body_costs_is_bounded_before_it_is_paid(kind: str, body: bytes, status: int, said: str) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(BodyError) as refused:
+            read_body(body, kind, GREY, Limits())
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (refused.value.status, said in str(refused.value)) == (status, True), refused.value
+    assert len(str(refused.value)) < 300
+    assert peak < 100 * MB
+
+
+@pytest.mark.parametrize(("kind", "body"), PICTURES.values(), ids=PICTURES)
+def test_what_a_picture_does_not_need_is_not_read(kind: str, body: bytes) -> None:
+    assert read_body(body, kind, GREY, Limits()).tolist() == [[0] * 784]
+
+
+def test_the_scans_of_all_pictures_of_a_request_are_bounded() -> None:
+    progressive = base64.b64encode(file(Image.new("RGB", (1000, 1000)), "JPEG", progressive=True)).decode()
+
+    def body(count: int) -> bytes:
+        return json.dumps({"instances": [{"b64": progressive}] * count}).encode()
+
+    limits = Limits(pixels=2_500_000)
+    assert len(read_body(body(2), "application/json", GREY, limits)) == 2
+    many = base64.b64encode(jpeg_of_scans(10, 1000)).decode()
+    with pytest.raises(BodyError, match=r"instances\[1\]: too costly a picture: 1000 x 1000 in 16 scans") as refused:
+        read_body(json.dumps({"instances": [{"b64": many}] * 2}).encode(), "application/json", GREY, limits)
+    assert refused.value.status == 413
+
+
+ENCODED = base64.b64encode(PNG).decode()
+
+
+@pytest.mark.parametrize(
+    "encoded",
+    [
+        f"data:image/png;base64,{ENCODED}",
+        f"DATA:image/png;charset=utf-8;BASE64,{ENCODED}",
+        f"data:;base64,{ENCODED}",
+        base64.encodebytes(PNG).decode(),
+        textwrap.fill(ENCODED, 64).replace("\n", "\r\n"),
+        base64.urlsafe_b64encode(PNG).decode().rstrip("="),
+    ],
+)
+def test_base64_comes_as_programs_write_it(encoded: str) -> None:
+    body = json.dumps({"instances": [{"b64": encoded}]}).encode()
+    assert np.array_equal(read_body(body, "application/json", GREY, Limits()), PIXELS.reshape(1, 784))
+
+
+def test_a_data_uri_that_is_not_base64_is_refused() -> None:
+    body = json.dumps({"instances": [{"b64": "data:image/png,%89PNG"}]}).encode()
+    with pytest.raises(BodyError, match="a data URI without ;base64"):
+        read_body(body, "application/json", GREY, Limits())
+
+
+def test_a_gzip_body_is_unpacked_as_far_as_it_is_allowed() -> None:
+    packed = gzip.compress(ROW.encode())
+    assert np.array_equal(read_body(packed, "text/csv", GREY, Limits(), "gzip"), PIXELS.reshape(1, 784))
+    bad = {
+        GZIP_BOMB: (413, "8,388,608 bytes when it is unpacked"),
+        ROW.encode(): (400, "the body is not gzip"),
+        packed[:-1]: (400, "ends too soon"),
+        packed + packed: (400, "something follows it"),
+    }
+    for body, (status, said) in bad.items():
+        tracemalloc.start()
+        with pytest.raises(BodyError, match=said) as refused:
+            read_body(body, "text/csv", GREY, Limits(), "gzip")
+        assert tracemalloc.get_traced_memory()[1] < 50 * MB
+        tracemalloc.stop()
+        assert refused.value.status == status
+
+
+def test_a_bodys_weight_is_known_before_it_is_read() -> None:
+    for kind in ("image/png", "IMAGE/PNG"):
+        assert weight(PNG, kind) == 28 * 28
+    assert weight(gzip.compress(PNG), "image/png", "gzip") == math.inf
+    numbers = b'{"instances": [[1, 2]]}'
+    assert weight(numbers, "application/json") == len(numbers)
+    for encoding in ("utf-8", "utf-16"):
+        assert weight('{"instances": [{"\\u00626\\u0034": ""}]}'.encode(encoding), "application/json") == math.inf

@@ -149,12 +149,14 @@ def test_what_cannot_be_served_is_said(run: Path, tmp_path: Path, job: str | Non
 
 
 def test_a_stopped_server_has_logged_what_was_asked_and_not_what_was_in_it(server: Server) -> None:
+    server.post("/v1/predict", npy(PIXELS[:3]), "application/x-npy")
     server.post("/v1/predict", b"a secret picture", "image/png")
     server.process.send_signal(signal.SIGTERM)
     server.process.wait(timeout=30)
     logged = server.log.read_text().splitlines()
     lines = [json.loads(line) for line in logged if line.startswith("{")]
-    last = lines[-1]
+    answered, last = lines[-2:]
+    assert (answered["path"], answered["status"], answered["pictures"]) == ("/v1/predict", 200, 3)
     assert (last["method"], last["path"], last["status"], last["pictures"]) == ("POST", "/v1/predict", 422, 0)
     assert not any("secret" in line or KEY in line for line in logged)
     assert server.process.returncode == -signal.SIGTERM  # in order: Uvicorn hands the signal on in the end
