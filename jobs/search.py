@@ -17,7 +17,6 @@ from pyspark.sql import SparkSession
 from sqlalchemy.exc import SQLAlchemyError
 
 from evaluation.search import write_search_report
-from jobs.alone import alone
 from jobs.command_line import with_values
 from jobs.data import clean_store, is_synthetic, open_sources, read_images, source_name, working_folder
 from jobs.experiment import CnnExperiment, SearchExperiment, differences
@@ -34,6 +33,7 @@ from models.trials import TrialResult, TrialTask, train_trial
 from preprocessing.errors import InputError
 from preprocessing.folds import with_folds
 from preprocessing.prepare import PreparedImages
+from preprocessing.publishing import held
 from preprocessing.schema import TRAIN, VALIDATION
 from preprocessing.storage import Storage, local_path
 
@@ -44,7 +44,7 @@ EXPERIMENT, ROWS = "experiment", "rows"
 def search(spark: SparkSession, experiment: SearchExperiment, text: str) -> optuna.Study:
     """Run the trials that are left, and write the report."""
     storage = Storage(spark)
-    target = storage.absolute(experiment.study).rstrip("/")
+    target = storage.absolute(experiment.study)
     if experiment.database is None and not target.startswith("file:"):
         raise InputError(f"--study {experiment.study}: SQLite needs a local folder; give --database")
     if experiment.retrain and experiment.run and not experiment.overwrite and storage.exists(experiment.run):
@@ -57,7 +57,7 @@ def search(spark: SparkSession, experiment: SearchExperiment, text: str) -> optu
     else:
         check_slots(spark, parallel, "--parallel")
     # who ran it too would take our trials for lost ones
-    with alone(target, f"--study {experiment.study}"):
+    with held(storage, target, f"--study {experiment.study}"):
         return _search(spark, storage, target, experiment, text, parallel)
 
 

@@ -80,6 +80,8 @@ def open_session(name: str, needed: tuple[str, ...] = ()) -> "SparkSession":
     warnings.simplefilter("ignore", DeprecationWarning)
     # Horovod sends the network to its processes as HDF5, which Keras calls legacy
     warnings.filterwarnings("ignore", "You are saving your model as an HDF5 file", UserWarning)
+    # a name of the user's in a chart's title, such as one with an emoji
+    warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from", UserWarning)
     # what Horovod hands back to the driver is a network that was never trained
     logging.getLogger("tensorflow").addFilter(
         lambda record: "compiled metrics have yet to be built" not in record.getMessage()

@@ -22,25 +22,24 @@ def main() -> None:
 
     from pyspark.errors import StreamingQueryException
 
-    from jobs.alone import alone
     from jobs.trained_run import open_trained_run
     from models.cluster import check_hosts
     from preprocessing.errors import InputError
+    from preprocessing.publishing import held
     from preprocessing.storage import Storage
     from serving.inbox import Inbox
     from serving.stream import PictureStream
 
     storage = Storage(spark)
     trained = open_trained_run(storage, arguments.run)
-    inbox, outbox = (storage.absolute(path).rstrip("/") for path in (arguments.inbox, arguments.outbox))
+    inbox, outbox = (storage.absolute(path) for path in (arguments.inbox, arguments.outbox))
     if not storage.is_folder(inbox):
         raise InputError(
             f"{arguments.inbox}: {'a file' if storage.exists(inbox) else 'no such folder'}; pictures land in a folder"
         )
     if f"{outbox}/".startswith(f"{inbox}/"):
         raise InputError(f"{arguments.outbox}: lies within the inbox, {arguments.inbox}; answers go elsewhere")
-    with alone(outbox, arguments.outbox):
-        storage.make_folder(outbox)
+    with held(storage, outbox, arguments.outbox):
         stream = PictureStream(spark, storage, inbox, outbox, trained.predict, trained.classes, trained.preprocessing)
         landed = Inbox(storage, inbox, stream.notes)
         check_hosts(spark, readable=[inbox], writable=[outbox])

@@ -141,7 +141,12 @@ def _saved_model(network: keras.Model, folder: Path, about: dict[str, Any]) -> P
     shape = tf.TensorSpec(network.input_shape, tf.uint8, name="pixels")
     module.serve = tf.function(serve, input_signature=[shape], autograph=False)
     tf.saved_model.save(module, str(folder / "model"), signatures={"serving_default": module.serve})
-    loaded = tf.saved_model.load(str(folder / "model")).signatures["serving_default"]
+    # TensorFlow takes brackets and stars in the path for a pattern: by its descriptor the folder has a plain name
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        loaded = tf.saved_model.load(f"/proc/self/fd/{descriptor}/model").signatures["serving_default"]
+    finally:
+        os.close(descriptor)
     return lambda pixels: loaded(pixels=tf.constant(pixels))["probabilities"].numpy()
 
 

@@ -7,10 +7,11 @@ A folder without its marker is nobody's result; ``.lock`` in it says that a job 
 import fcntl
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from preprocessing.errors import InputError
 from preprocessing.storage import Storage, local_path
 
 LOCK = ".lock"
@@ -61,6 +62,28 @@ def claimed(
         with suppress(OSError):
             path.unlink()
         file.close()
+
+
+@contextmanager
+def held(storage: Storage, folder: str, shown: str) -> Iterator[None]:
+    """As :func:`claimed`, for a folder that stays and that one job at a time goes on with.
+
+    Args:
+        storage: the session's file systems.
+        folder: absolute; it is made.
+        shown: what the user calls it.
+
+    Raises:
+        InputError: another job does, or the folder cannot be written.
+    """
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(claimed(storage, folder, take_over=True))
+        except BusyError:
+            raise InputError(f"{shown}: another job runs it") from None
+        except OSError as error:
+            raise InputError(f"{shown}: cannot be written: {error.strerror}") from error
+        yield
 
 
 def _lock(path: Path, wait: Callable[[], None] | None) -> tuple[bool, IO[str]]:

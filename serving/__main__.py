@@ -7,6 +7,7 @@ import argparse
 import logging
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # on what the processor could do, were TensorFlow built for it
@@ -14,7 +15,8 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
 import uvicorn
 
-from evaluation.runs import RunError
+from evaluation.runs import RunError, read_run
+from jobs.temporary import enter_folder
 from models.errors import TrainingError
 from serving.app import Service, create_app
 from serving.connections import Connection
@@ -29,11 +31,14 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--allow-origin", action="append", default=[], help="of a page on another host that may ask")
     arguments = parser.parse_args()
+    with suppress(OSError):  # a container may have no folder that can be written
+        enter_folder()
     try:
         recogniser = Recogniser.of_run(arguments.run)
+        samples = Path(read_run(arguments.run, str(arguments.run)).files) / "samples"
     except (RunError, TrainingError) as error:
         sys.exit(f"error: {error}")
-    pictures = {file.stem: file.read_bytes() for file in sorted((arguments.run / "samples").glob("*.png"))}
+    pictures = {file.stem: file.read_bytes() for file in sorted(samples.glob("*.png"))}
     # not on the command line, which every user of the machine can read
     key = os.environ.get("HANDSHAPE_API_KEY") or None
     app = create_app(Service(recogniser, Limits(), key, pictures), tuple(arguments.allow_origin))

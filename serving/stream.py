@@ -142,7 +142,7 @@ class PictureStream:
         for there in (target, f"{target}.json"):
             self.storage.delete(there)
         if path is not None:
-            _copy_without_links(Path(os.fsdecode(path)), local_path(self.inbox), target)
+            _copy_without_links(Path(os.fsdecode(bytes(path))), local_path(self.inbox), target)
         elif self.storage.exists(f"{self.inbox}/{row['id']}"):
             self.storage.copy(f"{self.inbox}/{row['id']}", target)
         about = {"reason": row["reason"], "detail": row["detail"]}
