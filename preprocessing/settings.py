@@ -17,8 +17,8 @@ class Source:
     """Where pictures come from: a folder with Sign-MNIST's two CSV files, or one of photographs, a folder a class.
 
     Args:
-        path: the folder, under --data if that is given. With the folders train and test in it the test set is that
-            one; without them the pictures are divided by split.test and split.validation.
+        path: the folder, under --data if that is given. Folders in it that are called like train, validation and test
+            are the splits; without a test folder the pictures are divided by split.test and split.validation.
         name: how the report calls it; none: the folder's name.
         pattern: a regular expression that is searched for in each file's path within the folder. Its named groups are
             the picture's: label (otherwise the name of the file's folder), signer, frame (a number).
