@@ -70,11 +70,12 @@ def test_a_folder_that_cannot_be_written_is_refused(storage: Storage, tmp_path: 
 
 
 # Every operation by which a run directory changes.
-STEPS = ("write_text", "copy", "delete", "make_folder", "upload")
+STEPS = ("write_text", "copy", "delete", "make_folder", "upload", "rename")
 
 
 class KilledStorage(Storage):
-    """Ends its process with the operation of this number, in the middle of it where it copies a folder."""
+    """A file system that renames a folder file by file: it ends its process with the operation of this number, half-way
+    where that copies or renames a folder."""
 
     def __init__(self, storage: Storage, last: int) -> None:
         self.__dict__ |= vars(storage)
@@ -88,7 +89,7 @@ class KilledStorage(Storage):
         def step(*arguments: Any) -> Any:
             self.left -= 1
             if self.left < 0:
-                if name == "copy" and (source := local_path(arguments[0])).is_dir():
+                if name in ("copy", "rename") and (source := local_path(arguments[0])).is_dir():
                     files = sorted(source.iterdir())
                     for file in files[: len(files) // 2]:
                         (local_path(arguments[1])).mkdir(exist_ok=True)

@@ -1,0 +1,105 @@
+"""What lands in an inbox is answered once or set aside with its reason, whatever it is and is called."""
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from preprocessing.decoding import MAX_BYTES
+from preprocessing.settings import Preprocessing
+from preprocessing.storage import Storage
+from serving.inbox import Inbox
+from serving.stream import PictureStream
+
+NAMES = ("10:30:05.png", "_DSC0001.PNG", "test[1].png", "hand=1.png", "é 手 🎈.png", "a,b*?#%41.png", "deep/er/a.png")
+LONG = "x" * 247 + ".png"
+
+
+def predict(rows: DataFrame) -> DataFrame:
+    """In a network's place: everything is an A."""
+    probabilities = F.array(F.lit(0.75), F.lit(0.25)).cast("array<float>").alias("probabilities")
+    return rows.select("id", "source", "label", F.lit("A").alias("prediction"), probabilities)
+
+
+def run(spark: SparkSession, storage: Storage, inbox: Path, outbox: Path) -> pd.DataFrame:
+    stream = PictureStream(spark, storage, f"file://{inbox}", f"file://{outbox}", predict, ["A", "B"], Preprocessing())
+    landed = Inbox(storage, stream.inbox, stream.notes)
+    query = stream.start(0.1)
+    try:
+        while any(landed.look()):
+            time.sleep(0.1)
+        query.processAllAvailable()
+    finally:
+        query.stop()
+    assert not stream.failures
+    return pd.read_parquet(outbox / "predictions")
+
+
+@pytest.fixture
+def inbox(tmp_path: Path) -> Path:
+    folder = tmp_path / "in [1], {a} é #"
+    for name in NAMES:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (28, 28)).save(folder / name)
+    return folder
+
+
+def settle(inbox: Path) -> None:
+    """Nobody has written to the files for an hour."""
+    for file in inbox.rglob("*"):
+        if file.is_file():
+            os.utime(file, (time.time() - 3600,) * 2)
+
+
+def test_pictures_of_any_name_are_answered_once(
+    spark: SparkSession, storage: Storage, inbox: Path, tmp_path: Path
+) -> None:
+    settle(inbox)
+    answers = run(spark, storage, inbox, tmp_path / "out [1] #")
+    assert sorted(answers["id"]) == sorted(NAMES)
+    assert answers["letter"].eq("A").all()
+    assert len(run(spark, storage, inbox, tmp_path / "out [1] #")) == len(NAMES)
+    assert not (tmp_path / "out [1] #/quarantine").exists()
+
+
+def test_what_is_no_picture_is_set_aside_and_the_others_are_answered(
+    spark: SparkSession, storage: Storage, inbox: Path, tmp_path: Path
+) -> None:
+    secret = tmp_path / "secret.png"
+    secret.write_text("for the service alone")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/b.png").write_text("for the service alone")
+    (inbox / "link.png").symlink_to(secret)
+    (inbox / "linked folder").symlink_to(tmp_path / "folder")
+    with (inbox / "huge.png").open("wb") as file:
+        file.truncate(MAX_BYTES + 1)
+    (inbox / LONG).write_text("no picture, with a name that has no room for an ending")
+    (inbox / "empty.png").touch()
+    os.mkfifo(inbox / "pipe.png")
+    settle(inbox)
+    time.sleep(1.1)  # links settle, too
+    answers = run(spark, storage, inbox, tmp_path / "out")
+    assert sorted(answers["id"]) == sorted(NAMES)
+    quarantine = tmp_path / "out/quarantine"
+    reasons = {file.name: json.loads(file.read_text())["reason"] for file in quarantine.glob("*.json")}
+    [long] = (name for name in reasons if name.startswith("xxx"))
+    assert reasons == {
+        "link.png.json": "a link",
+        "linked folder.json": "a link",
+        "huge.png.json": "too large a file",
+        "empty.png.json": "empty file",
+        "pipe.png.json": "not a file",
+        long: "not a picture",
+    }
+    assert (quarantine / "link.png").is_symlink()
+    assert not [file for file in quarantine.rglob("*") if not file.is_symlink() and b"alone" in read_if_file(file)]
+
+
+def read_if_file(path: Path) -> bytes:
+    return path.read_bytes() if path.is_file() else b""
