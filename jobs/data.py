@@ -132,6 +132,9 @@ def read_images(spark: SparkSession, storage: Storage, sources: Sources, experim
     for source, counts in prepared.balance.items():
         parts = " + ".join(f"{count:,} {name}" for name, count in counts.items() if name != "read" and count)
         print(f"{source}: {counts['read']:,} rows read = {parts}", flush=True)
+    if prepared.rejections.reasons:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in prepared.rejections.reasons.items())
+        print(f"set aside: {reasons}", flush=True)
     for split, found in prepared.near_copies["now"].items():
         if found["near_copies"]:
             print(
