@@ -37,6 +37,10 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def read_run(folder: Path, path: str) -> Run:
     """Read a run directory.
 
@@ -50,14 +54,14 @@ def read_run(folder: Path, path: str) -> Run:
     if not folder.is_dir():
         raise RunError(f"{path}: no such run directory")
     try:
-        about = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
-        metrics = json.loads((Path(Run(str(folder), about, {}).files) / METRICS_FILE).read_text(encoding="utf-8"))
+        about = read_json(folder / RUN_FILE)
+        metrics = read_json(Path(Run(str(folder), about, {}).files) / METRICS_FILE)
         version = about["version"]
     except FileNotFoundError as error:
         name = Path(error.filename).name
         unfinished = ", which is written last: its job has not finished" if name == RUN_FILE else ""
         raise RunError(f"{path}: not a run directory, it has no {name}{unfinished}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise RunError(f"{path}: not a run directory, {RUN_FILE} or {METRICS_FILE} cannot be read: {error}") from error
     if version != VERSION:
         raise RunError(f"{path}: a run directory of version {version}, this is made for version {VERSION}")

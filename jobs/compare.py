@@ -29,10 +29,14 @@ def main() -> None:
     storage = Storage(spark)
     runs = open_runs(storage, arguments.runs)
     check_comparable(runs)
-    with staged_run(storage, arguments.output, arguments.overwrite, "compare") as staged:
+    with staged_run(
+        storage, arguments.output, arguments.overwrite, "compare", inputs=[storage.absolute(run.path) for run in runs]
+    ) as staged:
         disagreements = [
             Disagreement(
-                a.name, b.name, *count_disagreements(spark, f"{a.files}/predictions", f"{b.files}/predictions")
+                a.name,
+                b.name,
+                *count_disagreements(spark, *(storage.absolute(f"{run.files}/predictions") for run in (a, b))),
             )
             for a, b in combinations(runs, 2)
         ]

@@ -1,6 +1,7 @@
 """The images of a job: the folders it was given, or else the synthetic sample, made on the spot."""
 
 import json
+import re
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -12,17 +13,21 @@ from pyspark.sql import SparkSession
 
 from evaluation.runs import RUN_FILE
 from jobs.experiment import Experiment, ForestExperiment
+from jobs.run_directory import read_about
+from models.checkpoints import Checkpoints
 from preprocessing import synthetic
 from preprocessing.errors import InputError
 from preprocessing.features_store import stored_images
 from preprocessing.prepare import PreparedImages, Sources
-from preprocessing.publishing import LOCK, claimed, is_abandoned
+from preprocessing.publishing import abandoned, claimed
 from preprocessing.schema import TEST, TRAIN, VALIDATION
 from preprocessing.settings import Source
 from preprocessing.storage import Storage, reason
 
-# In the folder of a training that can be gone on with: what it is, and which run it becomes.
-TRAINING = "training.json"
+# In the folder of a training that can be gone on with: what it is and which run it becomes, and its finished epochs.
+TRAINING, CHECKPOINTS = "training.json", "checkpoints"
+# Folders of the store that jobs make.
+_OURS = re.compile(r"features-[0-9a-f]{16}|(work|study)-[0-9a-f]{32}|.*-[0-9a-f]{8}")
 
 
 def make_store_folder(storage: Storage, experiment: Experiment, folder: str) -> None:
@@ -31,6 +36,8 @@ def make_store_folder(storage: Storage, experiment: Experiment, folder: str) -> 
     Raises:
         InputError: the store cannot be written.
     """
+    if "::" in folder:
+        raise InputError(f"{folder}: with :: fsspec, which Horovod reads and writes by, chains file systems: rename it")
     try:
         storage.make_folder(folder)
     except Exception as error:
@@ -42,15 +49,27 @@ def clean_store(storage: Storage, experiment: Experiment) -> None:
     store = storage.absolute(experiment.store)
     if not storage.is_folder(store):
         return
-    for folder in (f"{store}/{name}" for name in storage.children(store)):
-        if storage.exists(f"{folder}/{TRAINING}"):
-            run = json.loads(storage.read_text(f"{folder}/{TRAINING}"))["run"]
-            # its run was published, and the job killed before it could clean up
-            useless = storage.exists(f"{run}/{RUN_FILE}") and not storage.exists(f"{run}/{LOCK}")
-        else:
-            useless = is_abandoned(folder)
-        if useless:
-            storage.delete(folder)
+    for name in filter(_OURS.fullmatch, storage.children(store)):
+        folder = f"{store}/{name}"
+        if storage.exists(f"{folder}/{RUN_FILE}"):
+            continue
+        with abandoned(folder) as is_left:
+            kept = Checkpoints(f"{folder}/{CHECKPOINTS}").epochs() if is_left else []
+            # with its run published, and the job killed before it could clean up
+            if (is_left and not kept) or _is_published(storage, folder):
+                storage.delete(folder)
+
+
+def _is_published(storage: Storage, folder: str) -> bool:
+    """Whether the folder's training has become a run."""
+    if not storage.exists(f"{folder}/{TRAINING}"):
+        return False
+    try:
+        training = json.loads(storage.read_text(f"{folder}/{TRAINING}"))
+        token, run = training["token"], training["run"]
+    except (ValueError, KeyError, TypeError):  # of an earlier version, or damaged
+        return False
+    return bool(token == read_about(storage, run).get("training"))
 
 
 @contextmanager
@@ -94,7 +113,7 @@ def open_sources(storage: Storage, experiment: Experiment, store: str) -> Iterat
 
 def _source_folders(storage: Storage, experiment: Experiment, work: str) -> dict[Source, str]:
     """Where each source lies, absolute."""
-    data = experiment.data.rstrip("/") if experiment.data else None
+    data = (experiment.data.rstrip("/") or "/") if experiment.data is not None else None
     if experiment.sources:
         prefix = f"{data}/" if data else ""
         return {source: storage.absolute(prefix + source.path.rstrip("/")) for source in experiment.sources}

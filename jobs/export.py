@@ -37,7 +37,9 @@ def main() -> None:
     )
     pixels = np.stack([np.frombuffer(row["pixels"], dtype=np.uint8) for row in rows])
     expected = np.array([row["probabilities"] for row in rows], dtype=np.float32)
-    with staged_run(storage, arguments.output, arguments.overwrite, "export") as staged:
+    with staged_run(
+        storage, arguments.output, arguments.overwrite, "export", inputs=[storage.absolute(run.path)]
+    ) as staged:
         found = export_network(network, classes, settings, arguments.format, staged.local)(pixels)
         difference = float(np.abs(found - expected).max())
         if difference > TOLERANCE:

@@ -49,7 +49,7 @@ def run_network(spark: SparkSession, experiment: CnnExperiment, text: str, watch
     with (
         track_run(experiment, run, text) as tracker,
         staged_run(storage, run, experiment.overwrite, "cnn", experiment.resume) as staged,
-        unfinished_run(storage, experiment, run, text) as unfinished,
+        unfinished_run(storage, experiment, run, text, staged) as unfinished,
         open_sources(storage, experiment, unfinished.folder) as sources,
     ):
         check_hosts(spark, readable=list(sources.folders.values()), writable=[unfinished.folder, staged.uri])

@@ -32,7 +32,8 @@ def main() -> None:
     storage, watch = Storage(spark), Stopwatch()
     trained = open_trained_run(storage, arguments.run)
     path = storage.absolute(arguments.input)
-    with staged_run(storage, arguments.output, arguments.overwrite, "predict") as staged:
+    inputs = [path, storage.absolute(arguments.run)]
+    with staged_run(storage, arguments.output, arguments.overwrite, "predict", inputs=inputs) as staged:
         check_hosts(spark, readable=[path], writable=[staged.uri])
         print(f"reading {arguments.input}", flush=True)
         read = read_input(spark, storage, path, staged.work, trained.preprocessing, trained.classes)

@@ -10,15 +10,26 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from evaluation.runs import METRICS_FILE, NEW, REPLACING, RUN_FILE, VERSION, Run, RunError, read_run, write_json
+from evaluation.runs import (
+    METRICS_FILE,
+    NEW,
+    REPLACING,
+    RUN_FILE,
+    VERSION,
+    Run,
+    RunError,
+    read_json,
+    read_run,
+    write_json,
+)
 from jobs.session import ROOT
 from preprocessing.errors import InputError
 from preprocessing.publishing import LOCK, BusyError, claimed, clear
@@ -31,10 +42,19 @@ WORK = ".work"
 
 @dataclass(frozen=True)
 class StagedRun:
-    """A run directory in the making: ``uri`` is where Spark writes, ``local`` where Python does."""
+    """A run directory in the making.
+
+    Args:
+        uri: where Spark writes.
+        local: where Python does.
+        more: goes into ``run.json`` beside what the job writes there.
+        published: is called once the run is whole.
+    """
 
     uri: str
     local: Path
+    more: dict[str, Any] = field(default_factory=dict)
+    published: list[Callable[[], None]] = field(default_factory=list)
 
     @property
     def work(self) -> str:
@@ -58,7 +78,9 @@ def about_job(job: str) -> dict[str, Any]:
 
 
 @contextmanager
-def staged_run(storage: Storage, path: str, overwrite: bool, job: str, resume: bool = False) -> Iterator[StagedRun]:
+def staged_run(
+    storage: Storage, path: str, overwrite: bool, job: str, resume: bool = False, inputs: Sequence[str] = ()
+) -> Iterator[StagedRun]:
     """Everything written to the staged run becomes ``path`` when the block ends, and is removed when it fails.
 
     Args:
@@ -67,11 +89,15 @@ def staged_run(storage: Storage, path: str, overwrite: bool, job: str, resume: b
         overwrite: replace what is there, once the new one is whole.
         job: goes into ``run.json``, where the block writes none.
         resume: a job that was killed is gone on with: what it has left is taken over.
+        inputs: what the job reads, absolute: it is not written over.
 
     Raises:
         InputError: there is something at ``path``, another job writes it, or it cannot be written.
     """
     target = storage.absolute(path)
+    for taken in inputs:
+        if f"{taken}/".startswith(f"{target}/"):
+            raise InputError(f"{path}: {taken} is read by this job, and lies there: give another name")
     _check_target(storage, path, target, overwrite)
     made = storage.missing_folders(target)
     with ExitStack() as stack:
@@ -79,8 +105,9 @@ def staged_run(storage: Storage, path: str, overwrite: bool, job: str, resume: b
             stack.callback(storage.delete_empty, folder)
         try:
             left = stack.enter_context(claimed(storage, target, take_over=overwrite or resume))
-        except BusyError:
-            raise InputError(f"{path}: another job writes this run; give another name") from None
+        except BusyError as error:
+            left_over = "" if target.startswith("file:") else f" ({error}), or --overwrite"
+            raise InputError(f"{path}: another job writes this run; give another name{left_over}") from None
         except OSError as error:
             raise InputError(f"{path}: cannot be written: {reason(error)}") from error
         _finish_replacement(storage, target)
@@ -91,18 +118,21 @@ def staged_run(storage: Storage, path: str, overwrite: bool, job: str, resume: b
 
 def _written(storage: Storage, target: str, job: str, left: bool) -> Iterator[StagedRun]:
     """In a claimed folder: what the block writes, and its publication."""
-    replaces = _is_whole(storage, target) or (not left and storage.children(target) != [LOCK])
-    if not replaces:
+    replaces = _is_whole(storage, target)
+    if left and not replaces:
         clear(storage, target)
     folder = f"{target}/{NEW}" if replaces else target
     local = Path(tempfile.mkdtemp())
     try:
         storage.make_folder(folder)
-        yield StagedRun(folder, local)
+        staged = StagedRun(folder, local)
+        yield staged
         storage.delete(f"{folder}/{WORK}")
-        if not (local / RUN_FILE).exists():
-            write_json(local / RUN_FILE, about_job(job))
+        about = read_json(local / RUN_FILE) if (local / RUN_FILE).exists() else about_job(job)
+        write_json(local / RUN_FILE, about | staged.more)
         _publish(storage, local, folder, target)
+        for call in staged.published:
+            call()
     except BaseException:
         if replaces:
             _finish_replacement(storage, target)
@@ -117,7 +147,7 @@ def _publish(storage: Storage, local: Path, folder: str, target: str) -> None:
     for item in sorted(local.iterdir()):
         if item.name != RUN_FILE or folder != target:
             storage.upload(item, f"{folder}/{item.name}")
-    about = json.loads((local / RUN_FILE).read_text(encoding="utf-8"))
+    about = read_json(local / RUN_FILE)
     if folder == target:
         _write_about(storage, target, about)
         return
@@ -131,8 +161,8 @@ def _finish_replacement(storage: Storage, target: str) -> None:
 
     What is done twice does no harm: the new files stay in ``.new`` until ``run.json`` says that they are in place.
     """
-    new = f"{target}/{NEW}"
-    if _is_whole(storage, target) and REPLACING in (about := json.loads(storage.read_text(f"{target}/{RUN_FILE}"))):
+    new, about = f"{target}/{NEW}", read_about(storage, target)
+    if REPLACING in about:
         names = [name for name in storage.children(new) if name != RUN_FILE]
         for name in names:
             storage.delete(f"{target}/{name}")
@@ -152,16 +182,27 @@ def _write_about(storage: Storage, target: str, about: dict[str, Any]) -> None:
     storage.write_text(f"{target}/{RUN_FILE}", json.dumps(about, indent=2, ensure_ascii=False) + "\n")
 
 
+def read_about(storage: Storage, target: str) -> dict[str, Any]:
+    """What ``run.json`` says; nothing where it is not there, or damaged."""
+    try:
+        about = json.loads(storage.read_text(f"{target}/{RUN_FILE}")) if _is_whole(storage, target) else {}
+    except (ValueError, RecursionError):
+        return {}
+    return about if isinstance(about, dict) else {}
+
+
 def _check_target(storage: Storage, path: str, target: str, overwrite: bool) -> None:
-    if overwrite or not storage.exists(target):
+    if not storage.exists(target):
         return
     if not storage.is_folder(target):
         raise InputError(f"{path}: a file; give the name of a folder that is not there yet")
     if _is_whole(storage, target):
-        raise InputError(f"{path}: there is a run already; give another --run, or --overwrite to replace it")
+        if not overwrite:
+            raise InputError(f"{path}: there is a run already; give another --run, or --overwrite to replace it")
+        return
     names = storage.children(target)
     if names and LOCK not in names:
-        raise InputError(f"{path}: a folder with {names[0]} in it, and no run; give another name, or --overwrite")
+        raise InputError(f"{path}: a folder with {names[0]} in it, and no run: it is not replaced, give another name")
 
 
 def open_runs(storage: Storage, paths: list[str]) -> list[Run]:

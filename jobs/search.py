@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import optuna
 import yaml
@@ -92,7 +93,7 @@ def best_experiment(study: optuna.Study, experiment: SearchExperiment, text: str
 
 
 def _open(target: str, experiment: SearchExperiment, text: str) -> optuna.Study:
-    url = experiment.database or f"sqlite:///{local_path(target)}/study.db"
+    url = experiment.database or f"sqlite:///{quote(str(local_path(target)))}/study.db"
     # in a database that others use too, a study's name is all of its path
     name = target if experiment.database else target.rsplit("/", 1)[-1]
     study = open_study(url, name, experiment.search, experiment.seed)

@@ -75,7 +75,7 @@ def open_session(name: str, needed: tuple[str, ...] = ()) -> "SparkSession":
         SessionError: Spark cannot be started, or its Python workers cannot run this project.
         OSError: nothing can be written to the temporary folder.
     """
-    os.environ.update(QUIET | WORKERS)
+    os.environ.update(QUIET)
     warnings.simplefilter("ignore", FutureWarning)
     warnings.simplefilter("ignore", DeprecationWarning)
     # Horovod sends the network to its processes as HDF5, which Keras calls legacy

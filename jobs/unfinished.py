@@ -2,18 +2,21 @@
 
 import hashlib
 import json
-import os
+import re
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import yaml
 
-from jobs.data import TRAINING, make_store_folder
+from jobs.data import CHECKPOINTS, TRAINING, make_store_folder
 from jobs.experiment import CnnExperiment, differences
+from jobs.run_directory import StagedRun
 from models.checkpoints import Checkpoints
 from preprocessing.errors import InputError
 from preprocessing.prepare import PreparedImages
+from preprocessing.publishing import claimed
 from preprocessing.storage import Storage
 
 
@@ -26,16 +29,18 @@ class UnfinishedRun:
         folder: absolute; holds the rows for Horovod and the checkpoints.
         run: the run directory that it becomes, absolute.
         experiment: all of it, as YAML.
+        staged: the run in the making; its ``run.json`` names the training.
     """
 
     storage: Storage
     folder: str
     run: str
     experiment: str
+    staged: StagedRun
 
     @property
     def checkpoints(self) -> str:
-        return f"{self.folder}/checkpoints"
+        return f"{self.folder}/{CHECKPOINTS}"
 
     def check_rows(self, prepared: PreparedImages) -> None:
         """Make sure that a training goes on with the rows it began with.
@@ -45,10 +50,16 @@ class UnfinishedRun:
         """
         state, rows = f"{self.folder}/{TRAINING}", prepared.counted.fingerprint
         if not self.storage.exists(state):
-            about = {"experiment": self.experiment, "rows": rows, "run": self.run}
+            about = {
+                "experiment": self.experiment,
+                "rows": rows,
+                "run": self.run,
+                "token": self.staged.more["training"],
+            }
             self.storage.write_text(state, json.dumps(about))
             return
         began = json.loads(self.storage.read_text(state))
+        self.staged.more["training"] = began.get("token")
         fields = differences(yaml.safe_load(began["experiment"]), yaml.safe_load(self.experiment))
         if fields:
             raise InputError(
@@ -59,8 +70,10 @@ class UnfinishedRun:
 
 
 @contextmanager
-def unfinished_run(storage: Storage, experiment: CnnExperiment, run: str, text: str) -> Iterator[UnfinishedRun]:
-    """The place of a training's work in progress, deleted when the block ends. The run has to be claimed before.
+def unfinished_run(
+    storage: Storage, experiment: CnnExperiment, run: str, text: str, staged: StagedRun
+) -> Iterator[UnfinishedRun]:
+    """The place of a training's work in progress, deleted when its run is published.
 
     When the job fails or is interrupted after an epoch has finished, and the user gave the run a name, it stays: the
     same command with ``--resume`` goes on.
@@ -70,9 +83,11 @@ def unfinished_run(storage: Storage, experiment: CnnExperiment, run: str, text: 
             store cannot be written.
     """
     target = storage.absolute(run)
-    key = hashlib.sha256(os.fsencode(target)).hexdigest()[:8]
-    folder = f"{storage.absolute(experiment.store)}/{target.rsplit('/', 1)[-1]}-{key}"
-    unfinished = UnfinishedRun(storage, folder, target, text)
+    key = hashlib.sha256(target.encode()).hexdigest()[:8]
+    name = re.sub(r"[^\w.-]+", "-", target.rsplit("/", 1)[-1])[:100]
+    folder = f"{storage.absolute(experiment.store)}/{name}-{key}"
+    staged.more["training"] = uuid.uuid4().hex
+    unfinished = UnfinishedRun(storage, folder, target, text, staged)
     if storage.exists(folder):
         if experiment.overwrite and not experiment.resume:
             storage.delete(folder)
@@ -87,7 +102,8 @@ def unfinished_run(storage: Storage, experiment: CnnExperiment, run: str, text: 
     made = storage.missing_folders(folder)
     make_store_folder(storage, experiment, folder)
     try:
-        yield unfinished
+        with claimed(storage, folder, take_over=True):
+            yield unfinished
     except BaseException as error:
         kept = Checkpoints(unfinished.checkpoints).epochs() if experiment.run else []
         if kept and not isinstance(error, InputError):
@@ -97,4 +113,4 @@ def unfinished_run(storage: Storage, experiment: CnnExperiment, run: str, text: 
         elif not kept:
             storage.delete_made(folder, made)
         raise
-    storage.delete_made(folder, made)
+    staged.published.append(lambda: storage.delete_made(folder, made))

@@ -29,8 +29,6 @@ PIECES = 12
 # A piece is one row group, which a process holds at a time: files of so many bytes, and groups that none outgrows.
 PIECE_BYTES, ROW_GROUP_BYTES = 8 * 1024 * 1024, 128 * 1024 * 1024
 SAMPLES_A_CLASS = 6
-# Of so many bytes the driver makes the checksums, which takes a second or two; of more Spark does.
-DRIVER_BYTES = 1024 * 1024 * 1024
 _ABOUT = "prepared.json"
 
 
@@ -69,7 +67,8 @@ def stored_images(spark: SparkSession, storage: Storage, sources: Sources, store
             except BaseException:
                 clear(storage, folder)
                 raise
-    except BusyError:
+    except BusyError as error:
+        print(f"the prepared images are not kept for other jobs: {error}", flush=True)
         return _prepare(spark, storage, sources, listings, f"{sources.work}/features")
     finally:
         storage.delete_empty(folder)
@@ -165,22 +164,21 @@ def _checksums(spark: SparkSession, storage: Storage, folder: str) -> dict[str, 
         for entry in storage.walk(folder)
         if not entry.is_folder and not entry.name.rpartition("/")[2].startswith((".", "_")) and entry.name != _ABOUT
     }
-    if folder.startswith("file:") and sum(files.values()) <= DRIVER_BYTES:
+    if folder.startswith("file:"):
 
         def digest(name: str) -> str:
             with (local_path(folder) / name).open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
 
-        with ThreadPoolExecutor() as pool:
+        with ThreadPoolExecutor() as pool:  # a second for each gigabyte
             sums = dict(zip(files, pool.map(digest, files), strict=True))
     else:
         content = reader(spark).format("binaryFile").option("recursiveFileLookup", "true").load(folder)
         name = F.expr(f"substring(path, {len(folder) + 2})").alias("name")
         rows = content.select(name, F.sha2("content", 256).alias("sha256")).collect()
-        sums = {row["name"]: row["sha256"] for row in rows} | dict.fromkeys(
-            (name for name, size in files.items() if not size), hashlib.sha256().hexdigest()
-        )
-    return {name: [size, sums.get(name)] for name, size in sorted(files.items())}
+        # Spark lists no empty files
+        sums = dict.fromkeys(files, hashlib.sha256().hexdigest()) | {row["name"]: row["sha256"] for row in rows}
+    return {name: [size, sums[name]] for name, size in sorted(files.items())}
 
 
 def _is_sound(spark: SparkSession, storage: Storage, folder: str) -> bool:

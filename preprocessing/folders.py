@@ -16,7 +16,7 @@ from preprocessing.errors import InputError
 from preprocessing.labels import OTHERS, class_name
 from preprocessing.layout import Layout, PictureFolder, find_layout
 from preprocessing.listing import LISTING, Listing
-from preprocessing.names import file_label
+from preprocessing.names import file_label, is_picture
 from preprocessing.rows import ReadRows
 from preprocessing.schema import PARSED_TABLE
 from preprocessing.settings import Preprocessing, Source
@@ -27,9 +27,6 @@ from preprocessing.storage import reader
 TASK_BYTES = 32 * 1024 * 1024
 # Decoded pictures are ten times as large as their files: so many are held before they are handed on.
 PICTURES_AT_ONCE = 256
-
-# Of the path of a file, in SQL.
-_FOLDER = "substring(file, 1, length(file) - length(substring_index(file, '/', -1)) - 1)"
 
 # Pictures as they lie in a file system: their content is null where Python opens the path.
 PICTURE_FILES = "file string, path binary, length long, content binary"
@@ -44,7 +41,8 @@ class PathInfo(NamedTuple):
     split: str | None = None
 
 
-ReadPath = Callable[[str], PathInfo]
+# None: the file is none of the source's pictures.
+ReadPath = Callable[[str], PathInfo | None]
 
 
 def read_folder(
@@ -73,7 +71,6 @@ def read_folder(
     files, notes = picture_files(spark, listing), [layout.said]
     read = sum(folder.images for folder in layout.folders)
     if read < listing.count:
-        files = files.where(F.expr(_FOLDER).isin([folder.path for folder in layout.folders]))
         notes.append(f"{listing.count - read:,} files beside the pictures are left out")
     parse = functools.partial(_parse_batches, read_path, settings, classes, source.title, True)
     table = files.mapInPandas(parse, PARSED_TABLE).persist()
@@ -117,7 +114,7 @@ def picture_files(spark: SparkSession, listing: Listing) -> DataFrame:
     tasks = max(2 * spark.sparkContext.defaultParallelism, listing.size // TASK_BYTES)
     if listing.root.startswith("file:"):
         return files.repartition(min(tasks, max(1, listing.count))).withColumn("content", F.lit(None).cast("binary"))
-    content = reader(spark).format("binaryFile").option("recursiveFileLookup", "true").load(listing.root)
+    content = reader(spark).format("binaryFile").option("recursiveFileLookup", "true").load(listing.path)
     read = content.where(F.col("length") <= MAX_BYTES).select(
         F.expr(f"substring(path, {len(listing.root) + 2})").alias("file"), "content"
     )
@@ -144,11 +141,13 @@ def _path_reader(
     expression = re.compile(pattern) if pattern else None
     labelled = expression is not None and "label" in expression.groupindex
 
-    def read_path(file: str) -> PathInfo:
+    def read_path(file: str) -> PathInfo | None:
         found = expression.search(file) if expression else None
         groups = found.groupdict() if found else {}
         path, _, name = file.rpartition("/")
-        folder = folders[path] if folders is not None else None
+        folder = folders.get(path) if folders is not None else None
+        if folders is not None and (folder is None or (folder.label is None and not is_picture(name))):
+            return None
         if labelled:
             label = groups.get("label")
         elif folder is None:
@@ -166,8 +165,9 @@ def _check_names(listing: Listing, layout: Layout, read_path: ReadPath, source: 
     if "label" in (re.compile(source.pattern).groupindex if source.pattern else {}):
         found: dict[str, str] = {}
         for file in listing.names(folder.path for folder in layout.folders):
-            if (name := read_path(file).name) is not None:
-                found.setdefault(name, file)
+            told = read_path(file)
+            if told is not None and told.name is not None:
+                found.setdefault(told.name, file)
         unknown = [name for name in found if class_name(name, classes) is None]
         if unknown:
             raise InputError(
@@ -195,6 +195,8 @@ def _parse_batches(
             columns = (part[name] for name in ("file", "path", "length", "content"))
             for file, path, length, content in zip(*columns, strict=True):
                 told = read_path(file)
+                if told is None:
+                    continue
                 label = class_name(told.name, classes) if told.name is not None else None
                 if label is None and labelled:
                     picture = Decoded(reason="no class in the path", detail="the pattern finds no label in it")

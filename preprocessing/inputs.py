@@ -59,14 +59,17 @@ def read_input(
         raise InputError(f"{path}: holds {several}; files of one kind are predicted at a time: move the others away")
     [kind] = listing.kinds
     if kind == CSV:
-        read = [
-            read_csv(spark, open_csv(storage, listing.root, name, work), settings) for name in sorted(listing.csv_files)
-        ]
+        read = [read_csv(spark, open_csv(storage, listing, name, work), settings) for name in sorted(listing.csv_files)]
         rows = functools.reduce(DataFrame.unionByName, [file.table for file in read])
         kept = [table for file in read for table in file.kept]
         return ReadRows(_with_id(rows, F.concat_ws(":", "file", "line")), sum(file.count for file in read), kept)
     if kind == PARQUET:
         table = reader(spark).parquet(path)
+        if (seen := len(table.inputFiles())) < listing.count:
+            raise InputError(
+                f"{path}: Spark reads {seen:,} of its {listing.count:,} Parquet files: put those in folders of it"
+                " beside the others, and rename those that begin with an underscore"
+            )
         return ReadRows(_read_parquet(table, path, settings), table.count(), [])
     # decoded once, for those that can be used and for those that cannot
     rows = _with_id(read_pictures(spark, listing, settings, classes), F.col("file")).persist()

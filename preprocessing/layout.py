@@ -221,9 +221,10 @@ class _Finder:
     def _check(self, places: dict[str, list[_Found]]) -> None:
         untold = {place: inside for place, inside in places.items() if inside[0].split is None}
         splits: dict[str, dict[str, list[_Found]]] = {split: {} for split in SPLITS}
-        for place, inside in places.items():
+        for inside in places.values():
             if inside[0].split is not None:
-                splits[inside[0].split][place] = inside
+                # what lies in one split's folder, such as a folder a signer, is all of that split
+                splits[inside[0].split].setdefault(inside[0].name, []).extend(inside)
         told = sorted({folder.name for found in splits.values() for inside in found.values() for folder in inside})
         if told and untold:
             # the class folders themselves, where they lie beside a split's

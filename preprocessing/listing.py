@@ -54,7 +54,8 @@ class Listing:
     """The files of a folder.
 
     Args:
-        root: the folder, absolute.
+        path: what was listed, absolute.
+        root: the folder, or the one around the file.
         parquet: all of its files, with the columns of ``LISTING``, where every executor sees it.
         count: how many they are.
         size: their bytes.
@@ -62,10 +63,11 @@ class Listing:
         folders: those that lie in each folder, by its path within ``root``; folders of a folder are not in it.
         empty: folders in which there is nothing else.
         kinds: the first file of each kind.
-        csv_files: the paths of all CSV files.
+        csv_files: the paths of all CSV files as they are shown, and as they are.
         digest: the same for the same names, sizes and times.
     """
 
+    path: str
     root: str
     parquet: str
     count: int
@@ -74,7 +76,7 @@ class Listing:
     folders: dict[str, Folder]
     empty: list[str]
     kinds: dict[str, str]
-    csv_files: list[str]
+    csv_files: dict[str, str]
     digest: str
 
     def names(self, folders: Iterable[str] | None = None) -> Iterator[str]:
@@ -105,7 +107,7 @@ def list_files(storage: Storage, root: str, work: str) -> Listing:
     folders: dict[str, Folder] = {}
     empty: set[str] = set()
     kinds: dict[str, str] = {}
-    csv_files: list[str] = []
+    csv_files: dict[str, str] = {}
     count = size = ignored = digest = 0
     is_local, is_folder = root.startswith("file:"), storage.is_folder(root)
     base = root if is_folder else root.rsplit("/", 1)[0]
@@ -132,7 +134,7 @@ def list_files(storage: Storage, root: str, work: str) -> Listing:
                     found.sizes[name] = entry.size or 0
                 kinds.setdefault(_kind(name), shown)
                 if is_csv(name):
-                    csv_files.append(shown)
+                    csv_files[shown] = entry.name
                 count, size = count + 1, size + (entry.size or 0)
                 rows.append((shown, os.fsencode(path) if is_local else None, entry.size))
                 if len(rows) == _ROWS:
@@ -142,6 +144,7 @@ def list_files(storage: Storage, root: str, work: str) -> Listing:
         storage.make_folder(work)
         storage.upload(file, parquet)
     return Listing(
+        root,
         base,
         parquet,
         count,

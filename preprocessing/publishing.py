@@ -1,7 +1,8 @@
 """How results come to be: a folder is written by one job at a time, and is whole when its marker is there.
 
 The marker is written last, by one atomic operation, and nothing is renamed: what holds on a local disk holds on S3.
-A folder without its marker is nobody's result; ``.lock`` in it says that a job writes it, or was killed while it did.
+A folder without its marker is nobody's result; ``.unfinished`` in it says that a job writes it, or was killed while it
+did.
 """
 
 import fcntl
@@ -14,7 +15,9 @@ from typing import IO
 from preprocessing.errors import InputError
 from preprocessing.storage import Storage, local_path
 
-LOCK = ".lock"
+LOCK = ".unfinished"
+# In a folder that stays, and that one job at a time goes on with.
+_HELD = ".lock"
 
 
 class BusyError(RuntimeError):
@@ -23,7 +26,7 @@ class BusyError(RuntimeError):
 
 @contextmanager
 def claimed(
-    storage: Storage, folder: str, wait: Callable[[], None] | None = None, take_over: bool = False
+    storage: Storage, folder: str, wait: Callable[[], None] | None = None, take_over: bool = False, name: str = LOCK
 ) -> Iterator[bool]:
     """Hold a folder, which is made, for this job alone until the block ends; its lock file goes then.
 
@@ -35,6 +38,7 @@ def claimed(
         folder: absolute.
         wait: is called before another job is waited for; None: it is not waited for.
         take_over: what a killed job may have left where that cannot be told is taken over.
+        name: of the lock file.
 
     Returns:
         Whether a job that was killed has left its lock file.
@@ -44,17 +48,16 @@ def claimed(
         OSError: it cannot be written.
     """
     if not folder.startswith("file:"):
-        lock = f"{folder}/{LOCK}"
-        left = storage.exists(lock)
+        lock = f"{folder}/{name}"
+        left = not storage.create(lock)
         if left and not take_over:
-            raise BusyError(folder)
-        storage.write_text(lock, f"{os.uname().nodename} {os.getpid()}\n")
+            raise BusyError(f"{lock} is there: another job has made it, and deletes it unless it is killed")
         try:
             yield left
         finally:
             storage.delete(lock)
         return
-    path = local_path(folder) / LOCK
+    path = local_path(folder) / name
     left, file = _lock(path, wait)
     try:
         yield left
@@ -66,7 +69,8 @@ def claimed(
 
 @contextmanager
 def held(storage: Storage, folder: str, shown: str) -> Iterator[None]:
-    """As :func:`claimed`, for a folder that stays and that one job at a time goes on with.
+    """As :func:`claimed`, for a folder that stays and that one job at a time goes on with, as far as this machine can
+    tell.
 
     Args:
         storage: the session's file systems.
@@ -78,7 +82,7 @@ def held(storage: Storage, folder: str, shown: str) -> Iterator[None]:
     """
     with ExitStack() as stack:
         try:
-            stack.enter_context(claimed(storage, folder, take_over=True))
+            stack.enter_context(claimed(storage, folder, take_over=True, name=_HELD))
         except BusyError:
             raise InputError(f"{shown}: another job runs it") from None
         except OSError as error:
@@ -103,6 +107,8 @@ def _lock(path: Path, wait: Callable[[], None] | None) -> tuple[bool, IO[str]]:
             wait()
             wait = _nothing
             fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks
+            return left, file
         with suppress(FileNotFoundError):
             if os.path.samestat(path.stat(), os.fstat(file.fileno())):
                 return left, file
@@ -113,16 +119,28 @@ def _nothing() -> None:
     """Said already."""
 
 
-def is_abandoned(folder: str) -> bool:
-    """Whether a job that has been killed has left the folder: local ones alone can be told."""
-    if not folder.startswith("file:") or not (path := local_path(folder) / LOCK).exists():
-        return False
+@contextmanager
+def abandoned(folder: str) -> Iterator[bool]:
+    """Whether a job that has been killed has left the folder, which nobody can claim meanwhile.
+
+    Only of local folders it can be told.
+    """
+    path = local_path(folder) / LOCK
+    if not folder.startswith("file:"):
+        yield False
+        return
     try:
-        with path.open("a") as file:
+        file = path.open("r+")
+    except OSError:  # nobody has claimed it
+        yield False
+        return
+    with file:
+        try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+            is_left = os.path.samestat(path.stat(), os.fstat(file.fileno()))
+        except OSError:
+            is_left = False
+        yield is_left
 
 
 def clear(storage: Storage, folder: str) -> None:

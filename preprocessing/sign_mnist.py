@@ -82,36 +82,40 @@ class CsvFile:
     name: str
 
 
-def open_csv(storage: Storage, root: str, name: str, work: str) -> CsvFile:
+def open_csv(storage: Storage, listing: Listing, name: str, work: str) -> CsvFile:
     """A CSV file that Spark can read: what it is called, and how it is packed, is no matter.
 
     Args:
         storage: the session's file systems.
-        root: the folder that it lies in, or in a folder of it, absolute.
-        name: its path within the folder.
+        listing: of the folder that it lies in.
+        name: its path within the folder, as it is shown.
         work: a folder that every executor sees and that stays as long as the job, absolute.
 
     Raises:
         InputError: a zip file that cannot be unpacked, or holds another number of CSV files than one.
     """
-    shown, own = f"{root}/{name}", name.rpartition("/")[2]
+    shown, own = f"{listing.root}/{name}", name.rpartition("/")[2]
+    is_local, actual = listing.root.startswith("file:"), listing.csv_files[name]
     if own.lower().endswith(".zip"):
-        return CsvFile(shown, _unzip(storage, shown, work), name)
-    if re.fullmatch(r"[^._:][^:]*\.csv(\.gz)?", own) or not root.startswith("file:"):
+        return CsvFile(shown, _unzip(storage, shown, listing, actual, work), name)
+    if not is_local or (re.fullmatch(r"[^._:][^:]*\.csv(\.gz)?", own) and actual == name):
         return CsvFile(shown, shown, name)
     # Spark passes over names that begin with a dot or an underscore, and takes a colon for a scheme's
     packed = ".gz" if own.lower().endswith(".gz") else ""
     link = f"{work}/{uuid.uuid4().hex}.csv{packed}"
     storage.make_folder(work)
-    local_path(link).symlink_to(local_path(shown))
+    local_path(link).symlink_to(local_path(listing.root) / actual)
     return CsvFile(shown, link, name)
 
 
-def _unzip(storage: Storage, path: str, work: str) -> str:
+def _unzip(storage: Storage, path: str, listing: Listing, name: str, work: str) -> str:
     target = f"{work}/{uuid.uuid4().hex}.csv"
     with tempfile.TemporaryDirectory() as folder:
         packed, unpacked = Path(folder) / "packed.zip", Path(folder) / "unpacked.csv"
-        storage.download(path, packed)
+        if listing.root.startswith("file:"):
+            packed.symlink_to(local_path(listing.root) / name)
+        else:
+            storage.download(path, packed)
         try:
             with zipfile.ZipFile(packed) as file:
                 names = [name for name in file.namelist() if is_csv(name) and not is_ignored(name)]
@@ -149,7 +153,7 @@ def read_sign_mnist(
     Raises:
         InputError: a file is empty, cannot be unpacked, or has a header that is not Sign-MNIST's.
     """
-    opened = {split: open_csv(storage, listing.root, name, work) for split, name in files.items()}
+    opened = {split: open_csv(storage, listing, name, work) for split, name in files.items()}
     with ThreadPoolExecutor() as pool:
         for checked in [pool.submit(_check_header, spark, file) for file in opened.values()]:
             checked.result()

@@ -18,7 +18,9 @@ from typing import Any
 
 from pyspark.sql import DataFrameReader, SparkSession
 
+from preprocessing.errors import InputError
 from preprocessing.java import check_java_reads, reads_all_names
+from preprocessing.java import reason as java_reason
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
 
@@ -63,8 +65,16 @@ class Storage:
         """The path with its scheme, as every executor understands it; a slash at its end goes.
 
         Raises:
-            InputError: Java cannot name it, see :func:`preprocessing.java.check_java_reads`.
+            InputError: it is empty, or not UTF-8, or Java cannot name it, see
+                :func:`preprocessing.java.check_java_reads`.
         """
+        if not path:
+            raise InputError("the name of a file or folder is empty")
+        try:
+            path.encode()
+        except UnicodeEncodeError:
+            shown = os.fsencode(path).decode(errors="backslashreplace")
+            raise InputError(f"{shown}: the name is not UTF-8, which Spark needs: rename it") from None
         if not self._reads_all_names:
             check_java_reads(self._jvm, path)
         if path.startswith("file:"):
@@ -218,9 +228,21 @@ class Storage:
             return
         hadoop = self._jvm.org.apache.hadoop.fs
         _write(system, hadoop.Path(half), text)
+        # the one way by which HDFS replaces a file at once
         options = self._gateway.new_array(hadoop.Options.Rename, 1)
         options[0] = hadoop.Options.Rename.OVERWRITE
         system.rename(hadoop.Path(half), java_path, options)
+
+    def create(self, path: str) -> bool:
+        """Make an empty file where none is, by one operation; whether it was made."""
+        if (local := self._local(path)) is not None:
+            try:
+                local.touch(exist_ok=False)
+            except FileExistsError:
+                return False
+            return True
+        system, java_path = self._open(path)
+        return bool(system.createNewFile(java_path))
 
     def size(self, path: str) -> int:
         """Bytes of a file, or of all files in a folder."""
@@ -245,32 +267,41 @@ def reader(spark: SparkSession) -> DataFrameReader:
 
 
 def _walk(path: Path, follow_links: bool) -> Iterator[FileEntry]:
-    """The files of a local folder. Links to folders are followed, each folder once, so that none leads in circles."""
+    """The files of a local folder. Links to folders are followed, but into a folder that they lie in."""
     if not path.is_dir():
         yield _entry(path, path.name, path.is_symlink())
         return
-    seen: set[tuple[int, int]] = set()
-    waiting = [("", False)]
+    waiting: list[tuple[str, bool, frozenset[tuple[int, int]]]] = [("", False, frozenset())]
     while waiting:
-        folder, linked = waiting.pop()
-        status = (path / folder).stat()
-        if (status.st_dev, status.st_ino) in seen:
-            continue
-        seen.add((status.st_dev, status.st_ino))
+        folder, linked, around = waiting.pop()
         try:
+            status = (path / folder).stat()
             entries = list(os.scandir(path / folder))
-        except FileNotFoundError:  # taken away meanwhile
+        except OSError as error:
+            if follow_links and not isinstance(error, FileNotFoundError):
+                raise
+            continue  # taken away meanwhile, or of somebody who lets nobody look
+        number = (status.st_dev, status.st_ino)
+        if number in around:
             continue
         for entry in entries:
             name = f"{folder}/{entry.name}" if folder else entry.name
             is_link = linked or entry.is_symlink()
             if is_link and not follow_links:
-                yield FileEntry(name, None, int(1000 * entry.stat(follow_symlinks=False).st_mtime), is_link)
-            elif entry.is_dir():
+                with suppress(FileNotFoundError):
+                    yield FileEntry(name, None, int(1000 * entry.stat(follow_symlinks=False).st_mtime), is_link)
+            elif _is_dir(entry):
                 yield FileEntry(name, None, 0, is_link, is_folder=True)
-                waiting.append((name, is_link))
+                waiting.append((name, is_link, around | {number}))
             else:
                 yield _entry(entry, name, is_link)
+
+
+def _is_dir(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
 
 
 def _entry(file: Path | os.DirEntry[str], name: str, is_link: bool) -> FileEntry:
@@ -292,10 +323,7 @@ def _copy(path: Path, new: Path) -> None:
 
 def reason(error: Exception) -> str:
     """What Java or Python says of a failure."""
-    java = getattr(error, "java_exception", None)
-    if java is None and isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(java.getMessage() if java is not None else error)
+    return error.strerror if isinstance(error, OSError) and error.strerror else java_reason(error)
 
 
 def local_path(uri: str) -> Path:

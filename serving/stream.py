@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from models.prediction import answer
 from preprocessing.decoding import MAX_BYTES
 from preprocessing.folders import PICTURE_FILES, decode_files
 from preprocessing.inputs import INPUT_TABLE
+from preprocessing.listing import shown_name
 from preprocessing.saved_pipeline import literal_path
 from preprocessing.settings import Preprocessing
 from preprocessing.storage import Storage, local_path, reader
@@ -114,7 +116,7 @@ class PictureStream:
         rows = decoded.withColumn("id", F.col("file")).select(INPUT_TABLE.names)
         if not links:
             return rows
-        aside = [(row["id"], None, None, "a link", "links are not followed") for row in links]
+        aside = [(row["id"], None, None, "a link", _link_detail(row["path"])) for row in links]
         return rows.union(self.spark.createDataFrame(aside, INPUT_TABLE))
 
     def _with_content(self, files: DataFrame) -> DataFrame:
@@ -132,36 +134,43 @@ class PictureStream:
         return files.join(content, "file", how="left")
 
     def _set_aside(self, row: Row, path: bytes | None) -> None:
-        folder = f"{self.outbox}/quarantine"
-        # room for the ending: a name has 255 bytes at most
-        parent, _, name = row["id"].rpartition("/")
-        if len(name.encode()) > _NAME_BYTES:
-            name = f"{name.encode()[:_NAME_BYTES].decode(errors='ignore')}-{hashlib.md5(name.encode()).hexdigest()}"
-        target = f"{folder}/{parent}/{name}" if parent else f"{folder}/{name}"
-        self.storage.make_folder(target.rpartition("/")[0])
+        folder, name = f"{self.outbox}/quarantine", _quarantine_name(row["id"])
+        self.storage.make_folder(folder)
+        target = f"{folder}/{name}"
         for there in (target, f"{target}.json"):
             self.storage.delete(there)
         if path is not None:
-            _copy_without_links(Path(os.fsdecode(bytes(path))), local_path(self.inbox), target)
+            _copy_file(Path(os.fsdecode(bytes(path))), local_path(self.inbox), local_path(target))
         elif self.storage.exists(f"{self.inbox}/{row['id']}"):
             self.storage.copy(f"{self.inbox}/{row['id']}", target)
-        about = {"reason": row["reason"], "detail": row["detail"]}
+        about = {"id": row["id"], "reason": row["reason"], "detail": row["detail"]}
         self.storage.write_text(f"{target}.json", json.dumps(about) + "\n")
 
 
-def _copy_without_links(path: Path, inbox: Path, target: str) -> None:
-    """Copy a file into the quarantine, and a link as a link: what it leads to may be for the service's eyes alone.
+def _link_detail(path: bytes) -> str:
+    with suppress(OSError):
+        return f"to {shown_name(str(Path(os.fsdecode(bytes(path))).readlink()))}; links are not followed"
+    return "links are not followed"
 
-    A file that has gone, or is none, is not copied; nor is one that somebody has put behind a linked folder.
+
+def _quarantine_name(name: str) -> str:
+    """A file's name in the quarantine, which has no folders: its own, where it lies in none and leaves room for the
+    ending of what is written beside it, and otherwise one that no other file has."""
+    own = name.rpartition("/")[2]
+    if own == name and len(own.encode()) <= _NAME_BYTES and not own.endswith(".json"):
+        return own
+    cut = own.encode()[-_NAME_BYTES:].decode(errors="ignore")
+    return f"{hashlib.md5(name.encode()).hexdigest()}-{cut}"
+
+
+def _copy_file(path: Path, inbox: Path, target: Path) -> None:
+    """Copy a file into the quarantine, but no link, nor what lies behind one: that may be for the service's eyes alone.
+
+    What has gone meanwhile, or cannot be read, is not copied.
     """
-    if path.is_symlink():
-        local_path(target).symlink_to(path.readlink())
-        return
-    if not path.is_file() or path.parent.resolve() != (inbox.resolve() / path.parent.relative_to(inbox)):
-        return
-    try:
+    with suppress(OSError):
+        if path.parent.resolve() != inbox.resolve() / path.parent.relative_to(inbox) or not path.is_file():
+            return
         source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-    except OSError:
-        return
-    with os.fdopen(source, "rb") as file, local_path(target).open("wb") as copy:
-        shutil.copyfileobj(file, copy)
+        with os.fdopen(source, "rb") as file, target.open("xb") as copy:
+            shutil.copyfileobj(file, copy)

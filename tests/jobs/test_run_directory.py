@@ -165,8 +165,9 @@ def test_of_two_jobs_on_one_run_the_second_is_refused_and_harms_nothing(storage:
 def test_a_folder_that_is_no_run_is_not_written_into(storage: Storage, tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a/thesis.txt").write_text("mine")
-    with pytest.raises(InputError, match=r"a folder with thesis\.txt in it, and no run"):
-        write(storage, tmp_path / "a", "one")
+    for overwrite in (False, True):
+        with pytest.raises(InputError, match=r"a folder with thesis\.txt in it, and no run: it is not replaced"):
+            write(storage, tmp_path / "a", "one", overwrite)
     assert [p.name for p in (tmp_path / "a").iterdir()] == ["thesis.txt"]
 
 
@@ -174,3 +175,22 @@ def test_names_are_the_users(storage: Storage, tmp_path: Path) -> None:
     path = tmp_path / "try [2], {a} é #1 %41 10:30 🎈/runs/*"
     write(storage, path, "one")
     assert found(storage, path) == ("one", "one")
+
+
+def test_a_run_that_is_read_is_not_written_over(storage: Storage, tmp_path: Path) -> None:
+    write(storage, tmp_path / "a", "one")
+    for inner in ("a", "a/predictions"):
+        read = [storage.absolute(str(tmp_path / inner))]
+        with (
+            pytest.raises(InputError, match="is read by this job"),
+            staged_run(storage, str(tmp_path / "a"), True, "test", inputs=read),
+        ):
+            pass
+    assert found(storage, tmp_path / "a") == ("one", "one")
+
+
+def test_a_run_that_is_damaged_is_replaced(storage: Storage, tmp_path: Path) -> None:
+    write(storage, tmp_path / "a", "one")
+    (tmp_path / "a/run.json").write_text("{")
+    write(storage, tmp_path / "a", "two", overwrite=True)
+    assert found(storage, tmp_path / "a") == ("two", "two")

@@ -1,5 +1,6 @@
 """What a training that has not finished keeps, and who may go on with it."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from jobs.command_line import parse_experiment
 from jobs.data import clean_store, working_folder
 from jobs.experiment import CnnExperiment
+from jobs.run_directory import staged_run
 from jobs.unfinished import unfinished_run
 from models.checkpoints import Checkpoint, Checkpoints
 from preprocessing.errors import InputError
@@ -34,7 +36,10 @@ def train(
     """A training that finishes so many epochs and ends like that; returns the epochs that were there before it."""
     experiment, text = parse_experiment(CnnExperiment, "", [f"--store={Path.cwd()}/store", *options])
     run = experiment.run or "runs/unnamed"
-    with unfinished_run(storage, experiment, f"{Path.cwd()}/{run}", text) as unfinished:
+    with (
+        staged_run(storage, run, experiment.overwrite, "cnn", experiment.resume) as staged,
+        unfinished_run(storage, experiment, run, text, staged) as unfinished,
+    ):
         unfinished.check_rows(Rows(rows))
         checkpoints = Checkpoints(unfinished.checkpoints)
         before = checkpoints.epochs()
@@ -56,7 +61,7 @@ def interrupted(storage: Storage, *options: str, epochs: int = 2) -> None:
 
 def test_a_finished_one_leaves_nothing(storage: Storage, tmp_path: Path) -> None:
     assert train(storage, "--run=runs/a", epochs=2) == []
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
 
 
 def test_an_interrupted_one_is_refused_and_goes_on_with_resume(storage: Storage, tmp_path: Path) -> None:
@@ -65,7 +70,7 @@ def test_an_interrupted_one_is_refused_and_goes_on_with_resume(storage: Storage,
         train(storage, "--run=runs/a")
     assert train(storage, "--run=runs/b") == []
     assert train(storage, "--run=runs/a", "--resume", "--num-proc=1") == [1, 2]
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
 
 
 def test_overwrite_begins_anew(storage: Storage) -> None:
@@ -107,30 +112,58 @@ def test_what_a_killed_training_has_left_without_an_epoch_is_begun_anew(storage:
     assert train(storage, "--run=runs/a") == []
 
 
-def test_a_training_whose_run_was_published_leaves_the_store_with_the_next_job(
+def cleaned(storage: Storage, tmp_path: Path) -> list[str]:
+    """What is left of the store once another job has begun."""
+    experiment, _ = parse_experiment(CnnExperiment, "", [f"--store={tmp_path}/store"])
+    clean_store(storage, experiment)
+    return [path.name for path in (tmp_path / "store").iterdir()]
+
+
+def test_a_training_whose_run_was_published_leaves_the_store_with_the_next_job_and_no_other(
     storage: Storage, tmp_path: Path
 ) -> None:
-    experiment, _ = parse_experiment(CnnExperiment, "", [f"--store={tmp_path}/store"])
+    with staged_run(storage, "runs/a", False, "cnn"):
+        pass  # an older run of the name
+    interrupted(storage, "--run=runs/a", "--overwrite")
+    [folder] = cleaned(storage, tmp_path)
+    token = json.loads((tmp_path / f"store/{folder}/training.json").read_text())["token"]
+    about = json.loads((tmp_path / "runs/a/run.json").read_text())
+    (tmp_path / "runs/a/run.json").write_text(json.dumps(about | {"training": token}))
+    assert cleaned(storage, tmp_path) == []
+
+
+def test_what_the_store_has_of_others_is_left_alone(storage: Storage, tmp_path: Path) -> None:
     interrupted(storage, "--run=runs/a")
-    clean_store(storage, experiment)
-    assert len(list((tmp_path / "store").iterdir())) == 1
-    (tmp_path / "runs/a").mkdir(parents=True)
-    (tmp_path / "runs/a/run.json").touch()
-    clean_store(storage, experiment)
-    assert list((tmp_path / "store").iterdir()) == []
+    [folder] = cleaned(storage, tmp_path)
+    (tmp_path / f"store/{folder}/training.json").write_text("{}")
+    for name in ("mine", "study", "features-mine", "cnn-01234567"):
+        (tmp_path / "store" / name).mkdir()
+        (tmp_path / "store" / name / ".unfinished").touch()
+    (tmp_path / "store/cnn-01234567/run.json").touch()
+    assert sorted(cleaned(storage, tmp_path)) == sorted([folder, "cnn-01234567", "features-mine", "mine", "study"])
+
+
+def test_a_training_is_kept_until_its_run_is_published(storage: Storage, tmp_path: Path) -> None:
+    experiment, text = parse_experiment(CnnExperiment, "", [f"--store={tmp_path}/store", "--run=runs/a"])
+    with pytest.raises(OSError, match="full"), staged_run(storage, "runs/a", False, "cnn") as staged:  # noqa: PT012
+        with unfinished_run(storage, experiment, "runs/a", text, staged) as unfinished:
+            checkpoints = Checkpoints(unfinished.checkpoints).claim()
+            checkpoints.write(Checkpoint(1, 0.0, [{"val_loss": 1.0}], [], [np.zeros(2)], []))
+        raise OSError("full")
+    assert Checkpoints(unfinished.checkpoints).epochs() == [1]
 
 
 def test_working_folders_of_killed_jobs_leave_the_store_and_those_of_others_stay(
     storage: Storage, tmp_path: Path
 ) -> None:
     experiment, _ = parse_experiment(CnnExperiment, "", [f"--store={tmp_path}/store"])
-    killed = tmp_path / "store/work-1"
+    killed = tmp_path / f"store/work-{1:032}"
     killed.mkdir(parents=True)
-    (killed / ".lock").touch()
+    (killed / ".unfinished").touch()
     (tmp_path / "store/mine").mkdir()
-    with working_folder(storage, experiment, f"{tmp_path.as_uri()}/store/work-2"):
+    with working_folder(storage, experiment, f"{tmp_path.as_uri()}/store/work-{2:032}"):
         clean_store(storage, experiment)
-        assert sorted(path.name for path in (tmp_path / "store").iterdir()) == ["mine", "work-2"]
+        assert sorted(path.name for path in (tmp_path / "store").iterdir()) == ["mine", f"work-{2:032}"]
     assert [path.name for path in (tmp_path / "store").iterdir()] == ["mine"]
 
 

@@ -149,9 +149,9 @@ def test_damaged_images_are_prepared_anew(
     before = prepared.images.orderBy("id").collect()
     part = next((local_path(str(prepared.folder)) / "train").glob("part-*"))
     part.unlink()
-    (part.parents[1] / ".lock").touch()  # of a job that was killed
+    (part.parents[1] / ".unfinished").touch()  # of a job that was killed
     again = prepare(spark, storage, sample, store)
     assert again.folder == prepared.folder
     assert again.images.orderBy("id").collect() == before
-    assert not (part.parents[1] / ".lock").exists()
+    assert not (part.parents[1] / ".unfinished").exists()
     assert len(features(store)) == 1

@@ -42,11 +42,14 @@ def test_every_file_is_listed_or_counted(
     assert set(found.sizes(spark, "A")) == {"_a.png", "b:c.png", "c=1.png"}
 
 
-def test_links_to_folders_are_followed_once(storage: Storage, tmp_path: Path) -> None:
+def test_links_to_folders_are_followed_but_not_in_circles(storage: Storage, tmp_path: Path) -> None:
     write(tmp_path / "data", "A/a.png")
     (tmp_path / "data/B").symlink_to(tmp_path / "data/A")
     (tmp_path / "data/A/again").symlink_to(tmp_path / "data")
-    assert listed(storage, tmp_path / "data").count == 1
+    (tmp_path / "data/loop").symlink_to("loop")
+    assert {path: found.count for path, found in listed(storage, tmp_path / "data").folders.items()} == {
+        "": 1, "A": 1, "B": 1,
+    }  # fmt: skip
     write(tmp_path / "elsewhere", "b.png")
     (tmp_path / "data/C").symlink_to(tmp_path / "elsewhere")
     assert "C" in listed(storage, tmp_path / "data").folders
@@ -111,6 +114,7 @@ def test_a_zip_file_without_one_csv_file_is_refused(storage: Storage, tmp_path: 
         file.writestr("a.csv", "")
         file.writestr("b.csv", "")
     (tmp_path / "b.csv.zip").write_bytes((tmp_path / "a.csv.zip").read_bytes()[:50])
+    found = listed(storage, tmp_path)
     for name, said in (("a.csv.zip", "holds 2 CSV files"), ("b.csv.zip", "cut off or corrupt")):
         with pytest.raises(InputError, match=said):
-            open_csv(storage, f"file://{tmp_path}", name, f"file://{tmp_path}/work")
+            open_csv(storage, found, name, f"file://{tmp_path}/work")

@@ -181,7 +181,7 @@ def test_metadata_is_one_file_of_one_line(
     write: Callable[[Path, str], Any], said: str, run: Path, storage: Storage
 ) -> None:
     path = metadata_of(stage_of(run))
-    path.with_name(".part-00000.crc").unlink()
+    path.with_name(".part-00000.crc").unlink(missing_ok=True)
     write(path, path.read_text())
     with pytest.raises(InputError, match=said):
         load_pipeline(storage, str(run / "pipeline"))
