@@ -219,7 +219,9 @@ def test_the_saved_forest_and_pipeline_are_spark_mls_own(forest: Finished, folde
 def test_runs_are_compared_in_one_report(cnn: Finished, forest: Finished, folder: Path) -> None:
     done = submit("jobs/compare.py", "runs/cnn", "runs/forest", "--output", "runs/compare", cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert {path.name for path in (folder / "runs/compare").iterdir()} == {"figures", "metrics.json", "report.html"}
+    assert {path.name for path in (folder / "runs/compare").iterdir()} == {
+        "figures", "metrics.json", "report.html", "run.json",
+    }  # fmt: skip
     comparison = metrics(folder, "compare")
     assert set(comparison["runs"]) == {"cnn", "forest"}
     [pair] = comparison["pairs"]
