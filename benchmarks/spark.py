@@ -19,10 +19,11 @@ from models.prediction import predict_with_network
 from models.settings import Forest, Network
 from preprocessing.features_store import stored_images
 from preprocessing.normalisation import by_range
-from preprocessing.prepare import PreparedImages, Sources
+from preprocessing.prepare import PreparedImages
 from preprocessing.schema import TEST, TRAIN
 from preprocessing.settings import Preprocessing, Source, Split
 from preprocessing.sign_mnist import FILES
+from preprocessing.sources import Sources
 from preprocessing.storage import Storage
 
 TREES, DEPTH = 100, 20

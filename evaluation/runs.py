@@ -38,6 +38,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def read_json(path: Path) -> Any:
+    """Raises: FileNotFoundError, ValueError: it is not there, or no JSON in UTF-8."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 

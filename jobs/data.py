@@ -18,10 +18,11 @@ from models.checkpoints import Checkpoints
 from preprocessing import synthetic
 from preprocessing.errors import InputError
 from preprocessing.features_store import stored_images
-from preprocessing.prepare import PreparedImages, Sources
+from preprocessing.prepare import PreparedImages
 from preprocessing.publishing import abandoned, claimed
 from preprocessing.schema import TEST, TRAIN, VALIDATION
 from preprocessing.settings import Source
+from preprocessing.sources import Sources
 from preprocessing.storage import Storage, reason
 
 # In the folder of a training that can be gone on with: what it is and which run it becomes, and its finished epochs.

@@ -38,6 +38,8 @@ def main() -> None:
         print(f"reading {arguments.input}", flush=True)
         read = read_input(spark, storage, path, staged.work, trained.preprocessing, trained.classes)
         rows = read.table
+        for note in read.notes:
+            print(note, flush=True)
         with watch.stage("prediction"):
             answer(rows, trained.predict, trained.classes).write.parquet(f"{staged.uri}/predictions")
         answers = reader(spark).parquet(f"{staged.uri}/predictions")

@@ -75,17 +75,7 @@ def open_session(name: str, needed: tuple[str, ...] = ()) -> "SparkSession":
         SessionError: Spark cannot be started, or its Python workers cannot run this project.
         OSError: nothing can be written to the temporary folder.
     """
-    os.environ.update(QUIET)
-    warnings.simplefilter("ignore", FutureWarning)
-    warnings.simplefilter("ignore", DeprecationWarning)
-    # Horovod sends the network to its processes as HDF5, which Keras calls legacy
-    warnings.filterwarnings("ignore", "You are saving your model as an HDF5 file", UserWarning)
-    # a name of the user's in a chart's title, such as one with an emoji
-    warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from", UserWarning)
-    # what Horovod hands back to the driver is a network that was never trained
-    logging.getLogger("tensorflow").addFilter(
-        lambda record: "compiled metrics have yet to be built" not in record.getMessage()
-    )
+    _silence_libraries()
     folder, _ = enter_folder()  # locked until this process ends
     if "PYSPARK_GATEWAY_PORT" not in os.environ:  # no spark-submit has started Java yet
         words = shlex.split(os.environ.get("PYSPARK_SUBMIT_ARGS", "pyspark-shell"))
@@ -118,14 +108,7 @@ def open_session(name: str, needed: tuple[str, ...] = ()) -> "SparkSession":
     if str(context.master).split("[")[0] == "local":
         check_python(os.environ["PYSPARK_PYTHON"])
     if str(context.master).startswith("local"):
-        context.environment["TMPDIR"] = str(folder)
-        # with a task a core, the largest is what all wait for
-        tasks = str(context.defaultParallelism * 2)
-        spark.conf.set("spark.sql.files.minPartitionNum", tasks)
-        # Spark's 200 are for clusters: on a few cores their start is most of a shuffle's time
-        spark.conf.set("spark.sql.shuffle.partitions", tasks)
-        # so few need not be put together while a query runs, each stage a job of its own
-        spark.conf.set("spark.sql.adaptive.enabled", "false")
+        _tune_local(spark, folder)
     # queries and Horovod have workers in common then: Spark starts others for another environment
     spark.conf.set("spark.sql.execution.pyspark.udf.simplifiedTraceback.enabled", "false")
     # executors fetch it as long as the job lasts
@@ -134,6 +117,34 @@ def open_session(name: str, needed: tuple[str, ...] = ()) -> "SparkSession":
         # no daemon: Spark complains of a job that it is ended in the middle of
         threading.Thread(target=_start_workers, args=(context,)).start()
     return spark
+
+
+def _silence_libraries() -> None:
+    """Keep quiet what a user can do nothing about, here and in the processes that this one starts."""
+    os.environ.update(QUIET)
+    warnings.simplefilter("ignore", FutureWarning)
+    warnings.simplefilter("ignore", DeprecationWarning)
+    # Horovod sends the network to its processes as HDF5, which Keras calls legacy
+    warnings.filterwarnings("ignore", "You are saving your model as an HDF5 file", UserWarning)
+    # a name of the user's in a chart's title, such as one with an emoji
+    warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from", UserWarning)
+    # what Horovod hands back to the driver is a network that was never trained
+    logging.getLogger("tensorflow").addFilter(
+        lambda record: "compiled metrics have yet to be built" not in record.getMessage()
+    )
+
+
+def _tune_local(spark: "SparkSession", folder: Path) -> None:
+    """What suits a few cores of one machine; its Python workers use the job's temporary folder."""
+    context = spark.sparkContext
+    context.environment["TMPDIR"] = str(folder)
+    # with a task a core, the largest is what all wait for
+    tasks = str(context.defaultParallelism * 2)
+    spark.conf.set("spark.sql.files.minPartitionNum", tasks)
+    # Spark's 200 are for clusters: on a few cores their start is most of a shuffle's time
+    spark.conf.set("spark.sql.shuffle.partitions", tasks)
+    # so few need not be put together while a query runs, each stage a job of its own
+    spark.conf.set("spark.sql.adaptive.enabled", "false")
 
 
 def _prepare_java(jvm: Any, folder: Path) -> None:

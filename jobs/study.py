@@ -53,9 +53,10 @@ def open_study(
     clean_store(storage, experiment)
     check_network(experiment)
     check_slots(spark, experiment.num_proc)
+    folder = f"{storage.absolute(experiment.store)}/study-{uuid.uuid4().hex}"
     with (
         staged_run(storage, run, experiment.overwrite, name) as staged,
-        _store_folder(storage, experiment) as folder,
+        working_folder(storage, experiment, folder),
         open_sources(storage, experiment, folder) as sources,
     ):
         check_hosts(spark, readable=list(sources.folders.values()), writable=[folder, staged.uri])
@@ -63,13 +64,6 @@ def open_study(
         prepared = read_images(spark, storage, sources, experiment)
         study = Study(experiment.network.name, source_name(experiment), is_synthetic(experiment))
         yield OpenStudy(run, staged, folder, prepared, study)
-
-
-@contextmanager
-def _store_folder(storage: Storage, experiment: NetworkExperiment) -> Iterator[str]:
-    folder = f"{storage.absolute(experiment.store)}/study-{uuid.uuid4().hex}"
-    with working_folder(storage, experiment, folder):
-        yield folder
 
 
 @contextmanager

@@ -132,6 +132,7 @@ class ShardDataModule(DataModule):
 
 
 def _local(uri: str) -> str:
+    """As :func:`preprocessing.storage.local_path`, which would bring Spark into every process."""
     return "/" + uri.removeprefix("file:").lstrip("/")
 
 

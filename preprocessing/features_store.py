@@ -15,11 +15,12 @@ from pyspark.sql import functions as F
 from preprocessing.cleansing import Rejections
 from preprocessing.listing import Listing
 from preprocessing.normalisation import Normalisation
-from preprocessing.prepare import PreparedImages, Sources, list_sources, prepare_images
+from preprocessing.prepare import PreparedImages, prepare_images
 from preprocessing.publishing import BusyError, claimed, clear
 from preprocessing.saved_pipeline import load_pipeline
 from preprocessing.schema import IMAGE_TABLE, REJECTED_TABLE, TEST, TRAIN, VALIDATION
 from preprocessing.settings import Source
+from preprocessing.sources import Sources, list_sources
 from preprocessing.splitting import CountedImages
 from preprocessing.storage import Storage, local_path, reader
 
@@ -54,12 +55,15 @@ def stored_images(spark: SparkSession, storage: Storage, sources: Sources, store
     if _is_sound(spark, storage, folder):
         return _read(spark, storage, folder)
 
+    waited = []
+
     def wait() -> None:
+        waited.append(True)
         print("waiting for another job, which prepares the same images", flush=True)
 
     try:
         with claimed(storage, folder, wait):
-            if storage.exists(f"{folder}/{_ABOUT}") and _is_sound(spark, storage, folder):  # the other job's
+            if waited and _is_sound(spark, storage, folder):  # the other job's
                 return _read(spark, storage, folder)
             clear(storage, folder)
             try:

@@ -52,8 +52,7 @@ def read_input(
     listing = list_files(storage, path, work)
     if not listing.count:
         raise InputError(f"{path}: the folder is empty")
-    if listing.ignored:
-        print(f"{listing.ignored:,} hidden or system files are left out", flush=True)
+    notes = [f"{listing.ignored:,} hidden or system files are left out"] if listing.ignored else []
     if len(listing.kinds) > 1:
         several = " and ".join(f"{kind} ({first})" for kind, first in sorted(listing.kinds.items()))
         raise InputError(f"{path}: holds {several}; files of one kind are predicted at a time: move the others away")
@@ -62,7 +61,7 @@ def read_input(
         read = [read_csv(spark, open_csv(storage, listing, name, work), settings) for name in sorted(listing.csv_files)]
         rows = functools.reduce(DataFrame.unionByName, [file.table for file in read])
         kept = [table for file in read for table in file.kept]
-        return ReadRows(_with_id(rows, F.concat_ws(":", "file", "line")), sum(file.count for file in read), kept)
+        return ReadRows(_with_id(rows, F.concat_ws(":", "file", "line")), sum(file.count for file in read), kept, notes)
     if kind == PARQUET:
         table = reader(spark).parquet(path)
         if (seen := len(table.inputFiles())) < listing.count:
@@ -70,10 +69,10 @@ def read_input(
                 f"{path}: Spark reads {seen:,} of its {listing.count:,} Parquet files: put those in folders of it"
                 " beside the others, and rename those that begin with an underscore"
             )
-        return ReadRows(_read_parquet(table, path, settings), table.count(), [])
+        return ReadRows(_read_parquet(table, path, settings), table.count(), [], notes)
     # decoded once, for those that can be used and for those that cannot
     rows = _with_id(read_pictures(spark, listing, settings, classes), F.col("file")).persist()
-    return ReadRows(rows, listing.count, [rows])
+    return ReadRows(rows, listing.count, [rows], notes)
 
 
 def _with_id(rows: DataFrame, name: Column) -> DataFrame:

@@ -3,6 +3,8 @@
 import re
 from typing import Any
 
+from py4j.protocol import Py4JError
+
 from preprocessing.errors import InputError
 
 _TRACEBACK = "Traceback (most recent call last):"
@@ -18,7 +20,7 @@ def reason(error: BaseException) -> str:
     try:
         # with Java's causes; it asks the JVM, which may have gone
         text = str(error)
-    except Exception:
+    except (Py4JError, OSError):
         text = ""
     text = text.partition("\n: ")[2] if text.startswith("An error occurred while calling") else text
     causes = re.split(r"^\s*Caused by: ", text, flags=re.MULTILINE)

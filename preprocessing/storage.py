@@ -235,12 +235,6 @@ class Storage:
 
     def create(self, path: str) -> bool:
         """Make an empty file where none is, by one operation; whether it was made."""
-        if (local := self._local(path)) is not None:
-            try:
-                local.touch(exist_ok=False)
-            except FileExistsError:
-                return False
-            return True
         system, java_path = self._open(path)
         return bool(system.createNewFile(java_path))
 

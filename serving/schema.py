@@ -30,7 +30,7 @@ class Predictions(BaseModel):
 
 
 class Signed(BaseModel):
-    """Letters as they were recognised."""
+    """Letters as they were recognized."""
 
     letters: str = Field(min_length=1, max_length=40, pattern="^[A-Z0-9]+$", examples=["HELLD"])
 

@@ -111,7 +111,8 @@ class PictureStream:
         others = [(row["id"], row["path"], row["length"], None) for row in noted if not row["is_link"]]
         files = self.spark.createDataFrame(others, PICTURE_FILES).repartition(tasks)
         if not self.inbox.startswith("file:"):
-            files = self._with_content(files.drop("content"))
+            names = [row["id"] for row in noted if not row["is_link"] and (row["length"] or 0) <= MAX_BYTES]
+            files = self._with_content(files.drop("content"), names)
         decoded = decode_files(files, self.inbox, self.preprocessing, self.classes)
         rows = decoded.withColumn("id", F.col("file")).select(INPUT_TABLE.names)
         if not links:
@@ -119,14 +120,9 @@ class PictureStream:
         aside = [(row["id"], None, None, "a link", _link_detail(row["path"])) for row in links]
         return rows.union(self.spark.createDataFrame(aside, INPUT_TABLE))
 
-    def _with_content(self, files: DataFrame) -> DataFrame:
-        """What lies on other file systems than the driver's own is read by Spark."""
-        named = [(row["file"], row["length"]) for row in files.select("file", "length").collect()]
-        paths = [
-            f"{self.inbox}/{name}"
-            for name, length in named
-            if (length or 0) <= MAX_BYTES and self.storage.exists(f"{self.inbox}/{name}")
-        ]
+    def _with_content(self, files: DataFrame, names: list[str]) -> DataFrame:
+        """What lies on other file systems than the driver's own is read by Spark: the files of these names."""
+        paths = [path for path in (f"{self.inbox}/{name}" for name in names) if self.storage.exists(path)]
         if not paths:
             return files.withColumn("content", F.lit(None).cast("binary"))
         name = F.expr(f"substring(path, {len(self.inbox) + 2})").alias("file")

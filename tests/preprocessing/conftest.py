@@ -2,8 +2,8 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
-from preprocessing.prepare import Sources
 from preprocessing.settings import Preprocessing, Source, Split
+from preprocessing.sources import Sources
 
 
 def sources(spark: SparkSession, folders: dict[Source, str], **settings: Any) -> Sources:

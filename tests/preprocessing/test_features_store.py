@@ -10,9 +10,10 @@ from pyspark.sql import SparkSession
 
 from preprocessing import features_store
 from preprocessing.features_store import PIECES, stored_images
-from preprocessing.prepare import PreparedImages, list_sources, prepare_images
+from preprocessing.prepare import PreparedImages, prepare_images
 from preprocessing.schema import IMAGE_TABLE
 from preprocessing.settings import Preprocessing, Source
+from preprocessing.sources import list_sources
 from preprocessing.storage import Storage, local_path
 from tests.preprocessing.conftest import sources
 
@@ -144,7 +145,12 @@ def test_damage_to_any_stored_file_is_noticed(
 
 
 def test_damaged_images_are_prepared_anew(
-    spark: SparkSession, storage: Storage, sample: Path, store: Path, prepared: PreparedImages
+    spark: SparkSession,
+    storage: Storage,
+    sample: Path,
+    store: Path,
+    prepared: PreparedImages,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     before = prepared.images.orderBy("id").collect()
     part = next((local_path(str(prepared.folder)) / "train").glob("part-*"))
@@ -152,6 +158,7 @@ def test_damaged_images_are_prepared_anew(
     (part.parents[1] / ".unfinished").touch()  # of a job that was killed
     again = prepare(spark, storage, sample, store)
     assert again.folder == prepared.folder
+    assert capsys.readouterr().out.count("the images are prepared anew") == 1
     assert again.images.orderBy("id").collect() == before
     assert not (part.parents[1] / ".unfinished").exists()
     assert len(features(store)) == 1

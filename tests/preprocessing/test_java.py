@@ -29,7 +29,7 @@ failure: Lost task 0.0 in stage 0.0 (TID 0) (vm executor driver): org.apache.spa
 Error from python worker:
   Traceback (most recent call last):
     File "<frozen runpy>", line 189, in _run_module_as_main
-    File "/work/preprocessing.py", line 1, in <module>
+    File "/home/user/preprocessing.py", line 1, in <module>
       import missing
   ModuleNotFoundError: No module named 'missing'
 PYTHONPATH was:
@@ -48,14 +48,14 @@ PYTHONPATH was:
 RAISED = """
   An exception was thrown from the Python worker. Please see the stack trace below.
 Traceback (most recent call last):
-  File "/work/parsing.py", line 3, in inner
+  File "/home/user/parsing.py", line 3, in inner
     raise KeyError("a")
 KeyError: 'a'
 
 During handling of the above exception, another exception occurred:
 
 Traceback (most recent call last):
-  File "/work/parsing.py", line 5, in parse
+  File "/home/user/parsing.py", line 5, in parse
     raise ValueError("pixel 300\\nof row 7")
 ValueError: pixel 300
 of row 7
