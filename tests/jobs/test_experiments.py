@@ -248,8 +248,7 @@ def picture_of(place: Path, name: str) -> bytes:
 def test_a_study_reports_on_each_of_its_trainings(
     experiment: Experiment, finished: Callable[[Experiment], Path]
 ) -> None:
-    report = finished(experiment) / "report.html"
-    assert report.stat().st_size > 50_000
-    said = report.read_text()
+    said = (finished(experiment) / "report.html").read_text()
+    assert "data:image/png;base64," in said
     for optimizer in experiment.fields.get("optimizers", []):
         assert optimizer["name"] in said

@@ -34,7 +34,7 @@ def test_the_projects_settings_apply(environment: dict[str, str]) -> None:
     assert settings(prepare(environment, ["job.py"])) == PROJECT
     assert PROJECT["spark.driver.memory"] == "4g"
     assert "-XX:+UseParallelGC -XX:Tier4" in PROJECT["spark.driver.extraJavaOptions"]
-    assert f"-Dlog4j2.configurationFile=file://{LOGGING}" in java_options(environment)
+    assert f"-Dlog4j2.configurationFile={LOGGING.as_uri()}" in java_options(environment)
 
 
 def test_a_job_that_submits_another_hands_on_the_same(environment: dict[str, str]) -> None:
@@ -49,7 +49,7 @@ def test_a_users_folder_without_files_changes_nothing(
     folder = tmp_path / "nowhere" if missing else tmp_path
     environment["SPARK_CONF_DIR"] = str(folder)
     assert settings(prepare(environment, ["job.py"])) == PROJECT
-    assert f"-Dlog4j2.configurationFile=file://{LOGGING}" in java_options(environment)
+    assert f"-Dlog4j2.configurationFile={LOGGING.as_uri()}" in java_options(environment)
 
 
 def test_a_users_settings_come_over_the_projects_key_by_key(environment: dict[str, str], tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_a_users_settings_come_over_the_projects_key_by_key(environment: dict[st
     # a folder with files on the class path: the archive of classes is of no use
     assert not any("SharedArchiveFile" in option for option in java_options(environment))
     # it has no settings of the log
-    assert f"-Dlog4j2.configurationFile=file://{LOGGING}" in java_options(environment)
+    assert f"-Dlog4j2.configurationFile={LOGGING.as_uri()}" in java_options(environment)
 
 
 @pytest.mark.parametrize("name", ["log4j2.properties", "log4j2.xml"])
