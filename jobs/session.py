@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import warnings
 import zipfile
@@ -112,7 +113,7 @@ def open_session(name: str, needed: tuple[str, ...] = ()) -> "SparkSession":
     # queries and Horovod have workers in common then: Spark starts others for another environment
     spark.conf.set("spark.sql.execution.pyspark.udf.simplifiedTraceback.enabled", "false")
     # executors fetch it as long as the job lasts
-    context.addPyFile(_zip_packages(folder).as_uri())
+    context.addPyFile(zip_packages(folder).as_uri())
     if str(context.master).split("[")[0] == "local":  # elsewhere there may be no slot
         # no daemon: Spark complains of a job that it is ended in the middle of
         threading.Thread(target=_start_workers, args=(context,)).start()
@@ -211,8 +212,10 @@ def import_ahead(*modules: str) -> None:
     threading.Thread(target=work).start()
 
 
-def _zip_packages(folder: Path) -> Path:
-    path = folder / "handshape.zip"
+def zip_packages(folder: Path) -> Path:
+    """Pack this project's packages for executors, in a folder of its own below ``folder``."""
+    # jobs that another job or a notebook has started share its temporary folder
+    path = Path(tempfile.mkdtemp(dir=folder)) / "handshape.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for package in PACKAGES:
             for file in sorted((ROOT / package).rglob("*")):

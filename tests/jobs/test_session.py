@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from jobs.session import SessionError, check_python
+from jobs.session import SessionError, check_python, zip_packages
 
 
 def python(folder: Path, script: str) -> str:
@@ -67,3 +67,9 @@ def test_workers_take_no_module_from_the_working_directory_and_have_the_jobs_tem
     assert "handshape.zip" in module
     assert temporary == os.environ["TMPDIR"]
     assert Path(temporary).name.startswith("handshape-")
+
+
+def test_jobs_that_share_a_temporary_folder_do_not_overwrite_each_others_packages(tmp_path: Path) -> None:
+    first, second = zip_packages(tmp_path), zip_packages(tmp_path)
+    assert first != second
+    assert first.read_bytes() == second.read_bytes()
