@@ -1,8 +1,11 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: setup train serve test lint bench data clean cluster cluster-train cluster-down test-cluster test-data
+.PHONY: setup train serve test test-fast lint bench data clean cluster cluster-train cluster-down test-cluster test-data
 
 PYTHON := .venv/bin/python
+
+# Two tests at a time, those of one file in one process: they share its fixtures.
+PARALLEL := -n 2 --dist loadfile
 
 CONFIG := conf/sample.yaml
 DATA :=
@@ -38,7 +41,11 @@ train: setup
 
 test: setup
 	@command -v chromium >/dev/null || { echo "error: chromium is missing, the page is tested in it: apt-get install chromium" >&2; exit 1; }
-	.venv/bin/pytest $(ARGS)
+	.venv/bin/pytest $(PARALLEL) $(ARGS)
+
+# What needs no training.
+test-fast: setup
+	.venv/bin/pytest $(PARALLEL) --ignore tests/jobs --ignore tests/serving --ignore tests/training/tuning $(ARGS)
 
 lint: setup
 	.venv/bin/ruff check

@@ -1,1 +1,1 @@
-"""This project and its peers side by side, on the same rows and cores."""
+"""Benchmarks of this project and its peers on the same rows and cores."""

@@ -1,4 +1,4 @@
-"""What all benchmarks share: runs in turn, jobs with the times of their lines, memory, Sign-MNIST made larger."""
+"""Common parts of the benchmarks: alternating runs, jobs, memory, and an enlarged Sign-MNIST."""
 
 import hashlib
 import json
@@ -28,20 +28,20 @@ PEERS = ROOT / "benchmarks/peers"
 
 
 @dataclass(frozen=True)
-class Figure:
-    """One line of the table.
+class Measurement:
+    """One line of the result table. Its fields are written to ``bench.json``.
 
     Args:
-        part: of the benchmarks.
-        name: what was measured.
-        unit: of the values.
-        ours: a value a run, in the order they were made.
-        goal: what the figure should be.
-        peer: what it is compared with.
-        theirs: a value for each of ours, made just before it.
-        rows: that were read, trained on or predicted.
-        more_is_better: as with rows a second; seconds are the other kind.
-        about: what else there is to know.
+        part: the part of the benchmarks, as in ``--only``.
+        name: the name of the measured quantity.
+        unit: the unit of the values.
+        ours: this project's values, one per run, in order.
+        goal: the target for the ratio or the value.
+        peer: the name of the peer; empty if there is none.
+        theirs: the peer's values, one for each of ``ours``; measured just before it where runs alternate.
+        rows: the number of rows read, trained on or predicted.
+        more_is_better: True for throughput, False for durations and memory.
+        about: additional measurements.
     """
 
     part: str
@@ -57,7 +57,7 @@ class Figure:
 
     @property
     def ratio(self) -> float | None:
-        """How many times as fast as the peer: the median over the pairs."""
+        """The speed relative to the peer, as the median over the pairs; None if there is no peer."""
         if not self.theirs:
             return None
         ratios = [ours / theirs for ours, theirs in zip(self.ours, self.theirs, strict=True)]
@@ -70,7 +70,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Bench:
-    """What a benchmark is given: a folder with Sign-MNIST's files, and one for what it writes."""
+    """The folders of a benchmark: ``data`` has Sign-MNIST's files, ``work`` is for output."""
 
     data: Path
     work: Path
@@ -84,37 +84,40 @@ class Bench:
             shutil.rmtree(folder)
 
     def enlarged(self, times: int) -> Path:
-        """A folder with so many times the rows, unpacked: repeated, each time with other noise of up to three greys."""
-        files = [packed_or_not(self.data / name) for name in FILES.values()]
+        """Create a folder of uncompressed files with this many times the rows.
+
+        Rows are repeated, and each repetition has different noise of up to three gray levels.
+        """
+        files = [plain_or_gzipped(self.data / name) for name in FILES.values()]
         key = hashlib.sha256(repr([(str(file), file.stat().st_mtime_ns) for file in files]).encode()).hexdigest()[:8]
         folder = self.work / f"times_{times}_{key}"
         if folder.exists():
             return folder
-        half = Path(tempfile.mkdtemp(dir=self.work))
+        unfinished = Path(tempfile.mkdtemp(dir=self.work))
         for name in FILES.values():
             rows = read_rows(self.data / name)
             rng = np.random.default_rng(0)
-            for turn in range(times):
-                noise = rng.integers(-3, 4, (len(rows), rows.shape[1] - 1)) if turn else 0
-                changed = rows.to_numpy(dtype=np.int16, copy=True)
-                changed[:, 1:] = (changed[:, 1:] + noise).clip(0, 255)
-                table = pd.DataFrame(changed, columns=rows.columns)
-                table.to_csv(half / name, mode="a", header=turn == 0, index=False)
-        return half.rename(folder)
+            for repetition in range(times):
+                noise = rng.integers(-3, 4, (len(rows), rows.shape[1] - 1)) if repetition else 0
+                values = rows.to_numpy(dtype=np.int16, copy=True)
+                values[:, 1:] = (values[:, 1:] + noise).clip(0, 255)
+                table = pd.DataFrame(values, columns=rows.columns)
+                table.to_csv(unfinished / name, mode="a", header=repetition == 0, index=False)
+        return unfinished.rename(folder)
 
 
 def read_rows(path: Path) -> pd.DataFrame:
-    """A CSV file of Sign-MNIST, packed or not."""
-    return pd.read_csv(packed_or_not(path), dtype=np.uint8)
+    """Read a CSV file of Sign-MNIST, compressed or not."""
+    return pd.read_csv(plain_or_gzipped(path), dtype=np.uint8)
 
 
-def packed_or_not(path: Path) -> Path:
-    """The file, or the ``.gz`` that is there instead."""
+def plain_or_gzipped(path: Path) -> Path:
+    """The path itself, or that of the compressed ``.gz`` file if it does not exist."""
     return path if path.exists() else path.with_name(f"{path.name}.gz")
 
 
-def in_turn(pairs: int, peer: Callable[[], Any], ours: Callable[[], Any]) -> tuple[list[Any], list[Any]]:
-    """Run the peer and this project in turn, and give what each returned."""
+def run_alternately(pairs: int, peer: Callable[[], Any], ours: Callable[[], Any]) -> tuple[list[Any], list[Any]]:
+    """Run the peer and this project alternately, and return the results of each."""
     theirs, own = [], []
     for pair in range(pairs):
         theirs.append(peer())
@@ -125,81 +128,81 @@ def in_turn(pairs: int, peer: Callable[[], Any], ours: Callable[[], Any]) -> tup
 
 @dataclass(frozen=True)
 class FinishedJob:
-    """A job that was run: when it began and ended, its lines with their times, and the largest memory of its processes
-    in bytes, by kind."""
+    """A finished job: its start and end in seconds since the epoch, its output lines with their times, and the peak
+    memory in bytes by kind of process."""
 
-    began: float
-    ended: float
+    start: float
+    end: float
     lines: list[tuple[float, str]]
     memory: dict[str, int]
 
     @property
     def seconds(self) -> float:
-        return self.ended - self.began
+        return self.end - self.start
 
     @property
-    def last(self) -> Any:
-        """The last line of JSON: what a peer says."""
-        return json.loads(next(text for _, text in reversed(self.lines) if text.startswith("{")))
+    def last_json(self) -> Any:
+        """The last line of JSON, which holds the results of a peer."""
+        return json.loads(next(line for _, line in reversed(self.lines) if line.startswith("{")))
 
     @property
     def rows(self) -> int:
-        """Training rows, as the job says them."""
-        found = (re.match(r"rows: ([\d,]+) train", text) for _, text in self.lines)
-        return int(next(match[1] for match in found if match).replace(",", ""))
+        """The number of training rows that the job printed."""
+        matches = (re.match(r"rows: ([\d,]+) train", line) for _, line in self.lines)
+        return int(next(match[1] for match in matches if match).replace(",", ""))
 
     @property
     def images_per_second(self) -> float:
-        """From the end of the first epoch to the end of the last, everything included."""
-        times = [when for when, text in self.lines if text.startswith("epoch ")]
+        """Throughput from the end of the first epoch to that of the last, including validation and all other work."""
+        times = [timestamp for timestamp, line in self.lines if line.startswith("epoch ")]
         return self.rows * (len(times) - 1) / (times[-1] - times[0])
 
 
-def run_job(*command: object, watch_memory: bool = False) -> FinishedJob:
-    """Run a command from this project's folder.
+def run_job(*command: object, monitor_memory: bool = False) -> FinishedJob:
+    """Run a command in this project's folder.
 
     Raises:
-        RuntimeError: it failed, with what it said.
+        RuntimeError: the command failed; the message holds its output.
     """
-    began = time.time()
+    start = time.time()
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
             [*map(str, command)], cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True, bufsize=1
         )
         memory: dict[str, int] = {}
-        if watch_memory:
-            threading.Thread(target=_watch_memory, args=(process, memory), daemon=True).start()
+        if monitor_memory:
+            threading.Thread(target=_monitor_memory, args=(process, memory), daemon=True).start()
         lines = [(time.time(), line.rstrip("\n")) for line in process.stdout or []]
         status = process.wait()
-        ended = time.time()
+        end = time.time()
         if status:
             errors.seek(0)
-            said = "\n".join(text for _, text in lines)
-            raise RuntimeError(f"{' '.join(map(str, command))} ended with {status}:\n{said}\n{errors.read()[-4000:]}")
-    return FinishedJob(began, ended, lines, memory)
+            stdout = "\n".join(line for _, line in lines)
+            raise RuntimeError(f"{' '.join(map(str, command))} ended with {status}:\n{stdout}\n{errors.read()[-4000:]}")
+    return FinishedJob(start, end, lines, memory)
 
 
-def _watch_memory(process: subprocess.Popen[str], memory: dict[str, int]) -> None:
-    """The peak resident memory of a job's driver, JVMs, Horovod processes and Spark's Python workers."""
+def _monitor_memory(process: subprocess.Popen[str], memory: dict[str, int]) -> None:
+    """Record the peak resident memory of a job's driver, JVMs, Horovod processes and Spark Python workers."""
     while process.poll() is None:
         try:
-            found = psutil.Process(process.pid).children(recursive=True)
+            children = psutil.Process(process.pid).children(recursive=True)
         except psutil.NoSuchProcess:
             return
-        for child in found:
+        for child in children:
             try:
                 command = " ".join(child.cmdline())
                 status = Path(f"/proc/{child.pid}/status").read_text()
             except (psutil.Error, OSError):
                 continue
             peak = re.search(r"VmHWM:\s+(\d+)", status)
-            kind = _kind(command)
+            kind = _process_kind(command)
             if peak and kind:
                 memory[kind] = max(memory.get(kind, 0), 1024 * int(peak[1]))
         time.sleep(0.5)
 
 
-def _kind(command: str) -> str | None:
+def _process_kind(command: str) -> str | None:
     kinds = {
         "org.apache.spark.deploy.SparkSubmit": "driver's JVM",
         "CoarseGrainedExecutorBackend": "executor's JVM",
@@ -208,4 +211,4 @@ def _kind(command: str) -> str | None:
         "pyspark/daemon": "Python worker",
         "jobs/": "driver",
     }
-    return next((kind for sign, kind in kinds.items() if sign in command), None)
+    return next((kind for marker, kind in kinds.items() if marker in command), None)

@@ -1,4 +1,4 @@
-"""What Spark does, in a session that is warm: features, predictions, the forest."""
+"""Benchmarks of Spark in a warm session: features, predictions and the forest."""
 
 import time
 from collections.abc import Callable
@@ -12,16 +12,16 @@ from pyspark.ml.evaluation import MulticlassClassificationEvaluator
 from pyspark.sql import DataFrame, SparkSession
 from sklearn.ensemble import RandomForestClassifier as ScikitForest
 
-from benchmarks.measuring import PEERS, SUBMIT, Bench, Figure, in_turn, read_rows, run_job
+from benchmarks.measuring import PEERS, SUBMIT, Bench, Measurement, read_rows, run_alternately, run_job
 from models.forest import train_forest
+from models.model_settings import Forest, Network
 from models.networks import build_network
 from models.prediction import predict_with_network
-from models.settings import Forest, Network
+from preprocessing.data_settings import Preprocessing, Source, Split
 from preprocessing.features_store import stored_images
-from preprocessing.normalisation import by_range
+from preprocessing.normalization import by_range
 from preprocessing.prepare import PreparedImages
 from preprocessing.schema import TEST, TRAIN
-from preprocessing.settings import Preprocessing, Source, Split
 from preprocessing.sign_mnist import FILES
 from preprocessing.sources import Sources
 from preprocessing.storage import Storage
@@ -29,10 +29,10 @@ from preprocessing.storage import Storage
 TREES, DEPTH = 100, 20
 
 
-def _seconds(work: Callable[[], Any]) -> float:
-    begin = time.perf_counter()
-    work()
-    return time.perf_counter() - begin
+def _seconds(function: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
 
 
 def _prepare(spark: SparkSession, data: Path, folder: Path) -> PreparedImages:
@@ -42,42 +42,42 @@ def _prepare(spark: SparkSession, data: Path, folder: Path) -> PreparedImages:
     return stored_images(spark, Storage(spark), sources, folder.as_uri())
 
 
-def features(bench: Bench, spark: SparkSession) -> list[Figure]:
-    """CSV to features in the store, against pandas reading the same files and writing them as Parquet."""
-    figures = []
-    for times, pairs, goal in ((1, 5, "≥ 0.5"), (10, 3, "≥ 1")):
-        data = bench.enlarged(times)
+def features(bench: Bench, spark: SparkSession) -> list[Measurement]:
+    """CSV to features in the store, compared to pandas, which reads the same files and writes them as Parquet."""
+    measurements = []
+    for scale, pairs, goal in ((1, 5, "≥ 0.5"), (10, 3, "≥ 1")):
+        data = bench.enlarged(scale)
         rows = sum(len(read_rows(data / name)) for name in FILES.values())
-        sizes: list[int] = []
+        store_sizes: list[int] = []
 
         def with_pandas(data: Path = data, rows: int = rows) -> float:
             with bench.folder() as folder:
-                begin = time.perf_counter()
+                start = time.perf_counter()
                 for name in FILES.values():
                     read_rows(data / name).to_parquet(folder / f"{name}.parquet")
-                return rows / (time.perf_counter() - begin)
+                return rows / (time.perf_counter() - start)
 
-        def ours(data: Path = data, rows: int = rows, sizes: list[int] = sizes) -> float:
+        def ours(data: Path = data, rows: int = rows, store_sizes: list[int] = store_sizes) -> float:
             with bench.folder() as folder:
                 seconds = _seconds(lambda: _prepare(spark, data, folder))
-                sizes.append(sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()))
+                store_sizes.append(sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()))
                 return rows / seconds
 
-        if times == 1:
-            ours()  # a session's first time is its start, which the jobs' own benchmark has
-        theirs, own = in_turn(pairs, with_pandas, ours)
-        figures.append(
-            Figure(
-                "features", f"CSV to the store, {times} times the rows", "rows/s", own, goal, "pandas, CSV to Parquet",
-                theirs, rows, about={"bytes_a_row": sizes[-1] / rows},
+        if scale == 1:
+            ours()  # the first run starts the session, which the benchmarks of complete jobs measure
+        theirs, own = run_alternately(pairs, with_pandas, ours)
+        measurements.append(
+            Measurement(
+                "features", f"CSV to the store, {scale} times the rows", "rows/s", own, goal, "pandas, CSV to Parquet",
+                theirs, rows, about={"bytes_a_row": store_sizes[-1] / rows},
             )
         )  # fmt: skip
-    return figures
+    return measurements
 
 
-def prediction(bench: Bench, spark: SparkSession) -> list[Figure]:
-    """Ten times the test rows, from the store to predictions in Parquet, the network loaded once a worker before."""
-    figures = []
+def prediction(bench: Bench, spark: SparkSession) -> list[Measurement]:
+    """Predictions of ten times the test rows, from the store to Parquet, in workers that have loaded the network."""
+    measurements = []
     with bench.folder() as folder:
         images = _prepare(spark, bench.enlarged(10), folder).split(TEST)
         pixels, _ = _arrays(images)
@@ -93,28 +93,28 @@ def prediction(bench: Bench, spark: SparkSession) -> list[Figure]:
                 return len(pixels) / _seconds(lambda: write.parquet(f"{folder.as_uri()}/predictions"))
 
             plain(), ours()
-            theirs, own = in_turn(5, plain, ours)
-            figures.append(
-                Figure(
+            theirs, own = run_alternately(5, plain, ours)
+            measurements.append(
+                Measurement(
                     "prediction", name, "images/s", own, "≥ 0.7", "plain model.predict on arrays, batches of 512",
                     theirs, len(pixels),
                 )
             )  # fmt: skip
-    peer = run_job(SUBMIT, PEERS / "keras_estimator.py", "--data", bench.data, "--epochs", 1).last
-    figures.append(
-        Figure(
-            "prediction", "baseline", "images/s", figures[0].ours, "≥ 50", "KerasModel.transform of the test rows",
-            [peer["predicted_per_second"]] * len(figures[0].ours), figures[0].rows,
+    peer = run_job(SUBMIT, PEERS / "keras_estimator.py", "--data", bench.data, "--epochs", 1).last_json
+    measurements.append(
+        Measurement(
+            "prediction", "baseline", "images/s", measurements[0].ours, "≥ 50", "KerasModel.transform of the test rows",
+            [peer["predicted_per_second"]] * len(measurements[0].ours), measurements[0].rows,
         )
     )  # fmt: skip
-    return figures
+    return measurements
 
 
-def forest(bench: Bench, spark: SparkSession) -> list[Figure]:
-    """The forest of conf/sign_mnist_forest.yaml, against MLlib on plain Vector columns and against scikit-learn."""
+def forest(bench: Bench, spark: SparkSession) -> list[Measurement]:
+    """The forest of conf/sign_mnist_forest.yaml, compared to MLlib on plain Vector columns and to scikit-learn."""
     accuracies: dict[str, list[float]] = {"ours": [], "MLlib": [], "scikit-learn": []}
 
-    def judge(model: RandomForestClassificationModel, name: str) -> None:
+    def evaluate(model: RandomForestClassificationModel, name: str) -> None:
         evaluator = MulticlassClassificationEvaluator(labelCol="label_index", metricName="accuracy")
         accuracies[name].append(evaluator.evaluate(model.transform(test)))
 
@@ -124,18 +124,18 @@ def forest(bench: Bench, spark: SparkSession) -> list[Figure]:
         classifier = RandomForestClassifier(
             numTrees=TREES, maxDepth=DEPTH, seed=0, maxMemoryInMB=640, cacheNodeIds=True, labelCol="label_index",
         )  # fmt: skip
-        begin = time.perf_counter()
+        start = time.perf_counter()
         model = classifier.fit(rows)
-        seconds = time.perf_counter() - begin
-        judge(model, "MLlib")
+        seconds = time.perf_counter() - start
+        evaluate(model, "MLlib")
         rows.unpersist()
         return seconds
 
     def ours() -> float:
-        begin = time.perf_counter()
+        start = time.perf_counter()
         model = train_forest(train, Forest(trees=TREES, max_depth=DEPTH, max_bins=8), 0)
-        seconds = time.perf_counter() - begin
-        judge(model, "ours")
+        seconds = time.perf_counter() - start
+        evaluate(model, "ours")
         return seconds
 
     def scikit() -> float:
@@ -151,14 +151,14 @@ def forest(bench: Bench, spark: SparkSession) -> list[Figure]:
             prepared.pipeline.transform(prepared.split(split)).select("id", "features", "label_index")
             for split in (TRAIN, TEST)
         )
-        theirs, own = in_turn(3, mllib, ours)
-        with_scikit = [scikit() for _ in own]
-        count = prepared.rows(TRAIN)
+        theirs, own = run_alternately(3, mllib, ours)
+        scikit_values = [scikit() for _ in own]
+        num_rows = prepared.rows(TRAIN)
     about = {"accuracy": accuracies}
     name = f"{TREES} trees of depth {DEPTH}"
     return [
-        Figure("forest", name, "s", own, "≥ 2", "MLlib on Vector columns", theirs, count, False, about),
-        Figure("forest", name, "s", own, "stated", "scikit-learn", with_scikit, count, False),
+        Measurement("forest", name, "s", own, "≥ 2", "MLlib on Vector columns", theirs, num_rows, False, about),
+        Measurement("forest", name, "s", own, "stated", "scikit-learn", scikit_values, num_rows, False),
     ]
 
 

@@ -1,1 +1,1 @@
-"""Predictions to figures, charts and reports: NumPy, pandas and Matplotlib, without Spark or TensorFlow."""
+"""Metrics, charts and reports, computed with NumPy, pandas and Matplotlib, without Spark or TensorFlow."""

@@ -1,4 +1,4 @@
-"""Runs on one test set, side by side."""
+"""Comparison of runs on the same test set."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,12 +8,12 @@ import pandas as pd
 from evaluation.metrics import mcnemar
 from evaluation.runs import Run
 
-SIGNIFICANT = 0.05
+SIGNIFICANCE_LEVEL = 0.05
 
 
 @dataclass(frozen=True)
 class Disagreement:
-    """Test rows that only one of two runs has right."""
+    """The numbers of test rows that exactly one of two runs classifies correctly."""
 
     first: str
     second: str
@@ -22,21 +22,21 @@ class Disagreement:
 
 
 def compare(runs: list[Run], disagreements: list[Disagreement]) -> dict[str, Any]:
-    """What ``metrics.json`` of a comparison holds: ``runs``, ``pairs`` with McNemar's test, and ``classes``."""
+    """The content of a comparison's ``metrics.json``, with ``runs``, ``pairs`` (McNemar's test) and ``classes``."""
     best = max(runs, key=lambda run: run.metrics["test"]["accuracy"])
     recalls = recall_table(runs)
     return {
         "best": best.name,
         "test_rows": best.metrics["rows"]["test"],
         "source": best.metrics["source"],
-        "runs": {run.name: _row(run) for run in runs},
-        "pairs": [_pair(disagreement) for disagreement in disagreements],
+        "runs": {run.name: _run_summary(run) for run in runs},
+        "pairs": [_pair_result(disagreement) for disagreement in disagreements],
         "classes": recalls.to_dict(orient="index"),
     }
 
 
 def recall_table(runs: list[Run]) -> pd.DataFrame:
-    """Recall by class (rows) and run (columns), the classes in which the runs differ most first."""
+    """Recall by class (rows) and run (columns). The classes in which the runs differ most come first."""
     table = pd.DataFrame(
         {run.name: {name: row["recall"] for name, row in run.metrics["test"]["classes"].items()} for run in runs}
     )
@@ -44,7 +44,7 @@ def recall_table(runs: list[Run]) -> pd.DataFrame:
     return table.loc[spread.sort_values(ascending=False, kind="stable").index]
 
 
-def _row(run: Run) -> dict[str, Any]:
+def _run_summary(run: Run) -> dict[str, Any]:
     metrics = run.metrics
     return {
         "model": metrics["model"],
@@ -54,27 +54,27 @@ def _row(run: Run) -> dict[str, Any]:
         "seconds": metrics["seconds"],
         "train_images_per_second": metrics["train"]["images_per_second"],
         "predict_images_per_second": metrics["test"]["images_per_second"],
-        "weights": metrics["weights"],
+        "parameters": metrics["parameters"],
         "bytes": metrics["bytes"],
         "num_proc": metrics["num_proc"],
     }
 
 
-def _pair(disagreement: Disagreement) -> dict[str, Any]:
-    first, second = disagreement.only_first, disagreement.only_second
-    p = mcnemar(first, second)
+def _pair_result(disagreement: Disagreement) -> dict[str, Any]:
+    only_first, only_second = disagreement.only_first, disagreement.only_second
+    p_value = mcnemar(only_first, only_second)
     better, worse = disagreement.first, disagreement.second
-    if second > first:
+    if only_second > only_first:
         better, worse = worse, better
-    if p < SIGNIFICANT:
+    if p_value < SIGNIFICANCE_LEVEL:
         verdict = f"{better} is better than {worse}"
     else:
-        verdict = f"no difference between {disagreement.first} and {disagreement.second} is shown"
+        verdict = f"no significant difference between {disagreement.first} and {disagreement.second}"
     return {
         "first": disagreement.first,
         "second": disagreement.second,
-        "only_first": first,
-        "only_second": second,
-        "p_value": p,
+        "only_first": only_first,
+        "only_second": only_second,
+        "p_value": p_value,
         "verdict": verdict,
     }

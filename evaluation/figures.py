@@ -1,4 +1,4 @@
-"""The charts of a run and of a comparison. Pictures come in as ``uint8`` arrays of shape (height, width, channels)."""
+"""Charts of runs and comparisons. Pictures are ``uint8`` arrays of shape (height, width, channels)."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from evaluation.smoothness import smoothed
 
-# Told apart by the colour-blind (Okabe and Ito's palette, as seaborn has it).
+# Seaborn's version of the palette by Okabe and Ito, which color-blind readers can distinguish.
 BLUE, ORANGE, GREEN, RED = (sns.color_palette("colorblind")[i] for i in (0, 1, 2, 3))
 _WIDTH = 9.0
 _STYLE: Any = {
@@ -31,7 +31,7 @@ METRICS = ("loss", "accuracy", "precision", "recall")
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture and, where a model was asked, its answer."""
+    """A picture with its label and, optionally, a model's prediction and its probability."""
 
     pixels: np.ndarray
     label: str
@@ -45,27 +45,27 @@ def _figure(height: float) -> Figure:
 
 
 def new_chart(height: float) -> tuple[Figure, Axes]:
-    """A figure of the common width and style, ``height`` inches high, with one chart."""
+    """Create a figure of the common width and style, ``height`` inches high, with a single chart."""
     with mpl.rc_context(_STYLE):
         figure = _figure(height)
         return figure, figure.subplots()
 
 
 def save_figures(figures: Iterable[tuple[str, Figure]], folder: Path, source: str) -> None:
-    """Write each as ``<name>.png``, with the data's source beneath it."""
+    """Write each figure as ``<name>.png``, with the data source printed below the chart."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in figures:
         figure.supxlabel(f"data: {source}", fontsize=7, color="0.4", x=0.995, ha="right")
         figure.savefig(folder / f"{name}.png", dpi=120)
 
 
-def _turn(names: Iterable[str]) -> int:
-    """Degrees: names longer than letters do not fit beside each other."""
+def _label_rotation(names: Iterable[str]) -> int:
+    """The rotation of tick labels in degrees: long names do not fit next to each other horizontally."""
     return 90 if max(map(len, names)) > 2 else 0
 
 
 def training_curves(history: pd.DataFrame, best_epoch: int) -> Figure:
-    """Loss, accuracy, precision and recall by epoch, training beside validation."""
+    """Draw loss, accuracy, precision and recall by epoch, for training and validation."""
     names = [name for name in METRICS if name in history]
     figure = _figure(2.9 * ((len(names) + 1) // 2))
     with mpl.rc_context(_STYLE):
@@ -81,45 +81,45 @@ def training_curves(history: pd.DataFrame, best_epoch: int) -> Figure:
             label="validation",
             ls="--",
         )
-        axis.axvline(best_epoch, color="0.5", lw=1, ls=":", label=f"kept: epoch {best_epoch}")
+        axis.axvline(best_epoch, color="0.5", lw=1, ls=":", label=f"best epoch: {best_epoch}")
         axis.set(title=name.capitalize(), xlabel="epoch")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.flat[0].legend()
     return figure
 
 
-def confusion_heatmap(confusion: np.ndarray, classes: Sequence[str]) -> Figure:
-    """Rows are the true classes; the colour is the share of the row, the number the pictures."""
+def confusion_heatmap(confusion: np.ndarray, class_names: Sequence[str]) -> Figure:
+    """Draw a confusion matrix. Rows are true classes; colors are fractions of the row, numbers count pictures."""
     support = np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     figure = _figure(_WIDTH * 0.86)
     axis = figure.subplots()
     sns.heatmap(
         confusion / support,
         ax=axis,
-        # the square root: one mistake in a hundred has to be seen beside ninety-nine hits
+        # the square root makes one mistake in a hundred visible
         norm=mpl.colors.PowerNorm(0.5, 0, 1),
         cmap="Blues",
         annot=np.where(confusion > 0, confusion.astype(str), ""),
         fmt="",
         annot_kws={"size": 7},
-        xticklabels=list(classes),
-        yticklabels=list(classes),
-        cbar_kws={"label": "share of the true class", "shrink": 0.7},
+        xticklabels=list(class_names),
+        yticklabels=list(class_names),
+        cbar_kws={"label": "fraction of the true class", "shrink": 0.7},
         linewidths=0.3,
         linecolor="0.9",
         square=True,
     )
     axis.set(xlabel="predicted", ylabel="true", title="Confusion matrix of the test set")
     axis.tick_params(axis="y", rotation=0)
-    axis.tick_params(axis="x", rotation=_turn(classes))
+    axis.tick_params(axis="x", rotation=_label_rotation(class_names))
     return figure
 
 
 def class_distribution(counts: dict[str, dict[str, int]]) -> Figure:
-    """Pictures by class and split."""
+    """Draw the number of pictures by class and split."""
     table = pd.DataFrame(counts).fillna(0).sort_index()
     figure, axis = new_chart(3.2)
-    table.plot.bar(ax=axis, width=0.85, color=[BLUE, ORANGE, "0.5"], rot=_turn(table.index))
+    table.plot.bar(ax=axis, width=0.85, color=[BLUE, ORANGE, "0.5"], rot=_label_rotation(table.index))
     axis.set(title="Pictures by class", xlabel="", ylabel="pictures")
     axis.grid(axis="x", visible=False)
     axis.legend(ncols=3)
@@ -128,87 +128,93 @@ def class_distribution(counts: dict[str, dict[str, int]]) -> Figure:
 
 
 def picture_grid(pictures: Sequence[Picture], title: str, columns: int = 12) -> Figure:
-    """Pictures with their labels, or with what was predicted: a wrong one in red, with the truth after it."""
+    """Draw pictures with their labels or predictions. A wrong prediction is red and followed by the true label."""
     rows = max(1, -(-len(pictures) // columns))
     captioned = any(picture.prediction for picture in pictures)
     figure, canvas = _canvas(rows, columns, title, caption=0.34 if captioned else 0.24)
-    for place, picture in enumerate(pictures):
-        row, column = divmod(place, columns)
-        canvas.place(picture.pixels, row, column)
+    for index, picture in enumerate(pictures):
+        row, column = divmod(index, columns)
+        canvas.draw_picture(picture.pixels, row, column)
         wrong = picture.prediction not in (None, picture.label)
-        text = f"{picture.prediction}, not {picture.label}" if wrong else picture.prediction or picture.label
+        caption = f"{picture.prediction}, not {picture.label}" if wrong else picture.prediction or picture.label
         if picture.probability is not None:
-            text += f"\n{picture.probability:.0%}"
-        canvas.caption(text, row, column + 0.5, color="firebrick" if wrong else "black")
+            caption += f"\n{picture.probability:.0%}"
+        canvas.draw_caption(caption, row, column + 0.5, color="firebrick" if wrong else "black")
     return figure
 
 
 def confused_pairs_figure(
-    pairs: pd.DataFrame, mistakes: Sequence[Picture], samples: Mapping[str, Sequence[np.ndarray]], each: int = 3
+    pairs: pd.DataFrame,
+    mistakes: Sequence[Picture],
+    samples: Mapping[str, Sequence[np.ndarray]],
+    pictures_per_group: int = 3,
 ) -> Figure:
-    """A row a pair: pictures of the true class, the mistaken pictures, pictures of the predicted class.
+    """Draw one row per pair: pictures of the true class, misclassified pictures, pictures of the predicted class.
 
     Args:
-        pairs: from :func:`evaluation.metrics.confused_pairs`, the rows to show.
-        mistakes: test pictures with their wrong predictions.
+        pairs: the rows of :func:`evaluation.metrics.confused_pairs` to draw.
+        mistakes: misclassified test pictures.
         samples: training pictures by class.
-        each: pictures of a kind in a row.
+        pictures_per_group: the largest number of pictures in each of the three groups of a row.
     """
-    figure, canvas = _canvas(len(pairs), 3 * each + 0.8, "The most confused pairs", caption=0.08, left=2.2)
+    columns = 3 * pictures_per_group + 0.8
+    figure, canvas = _canvas(len(pairs), columns, "The most confused pairs", caption=0.08, left=2.2)
     for row, pair in enumerate(pairs.itertuples()):
-        wrong = [m.pixels for m in mistakes if (m.label, m.prediction) == (pair.label, pair.prediction)]
-        groups = [samples.get(str(pair.label), []), wrong, samples.get(str(pair.prediction), [])]
+        mistaken = [m.pixels for m in mistakes if (m.label, m.prediction) == (pair.label, pair.prediction)]
+        groups = [samples.get(str(pair.label), []), mistaken, samples.get(str(pair.prediction), [])]
         for group, pictures in enumerate(groups):
-            for column, pixels in enumerate(pictures[:each]):
-                canvas.place(pixels, row, group * (each + 0.4) + column)
-        text = f"{pair.label} taken for {pair.prediction}, {pair.count} times "
-        canvas.axis.text(0, -row * canvas.pitch - 0.5, text, ha="right", va="center", fontsize=9)
-    for group, heading in enumerate(("the true sign", "taken for the other", "the other sign")):
-        canvas.caption(heading, 0, group * (each + 0.4) + each / 2)
+            for column, pixels in enumerate(pictures[:pictures_per_group]):
+                canvas.draw_picture(pixels, row, group * (pictures_per_group + 0.4) + column)
+        caption = f"{pair.label} predicted as {pair.prediction}: {pair.count} "
+        canvas.axis.text(0, -row * canvas.pitch - 0.5, caption, ha="right", va="center", fontsize=9)
+    for group, heading in enumerate(("true class", "mistakes", "predicted class")):
+        canvas.draw_caption(heading, 0, group * (pictures_per_group + 0.4) + pictures_per_group / 2)
     return figure
 
 
 def pixel_importance_figure(importance: np.ndarray) -> Figure:
-    """Which pixels a forest looks at, shape ``(height, width)``."""
+    """Draw the feature importance of each pixel; ``importance`` has shape ``(height, width)``."""
     figure = _figure(4.6)
     axis = figure.subplots()
     image = axis.imshow(importance, cmap="cividis")
-    axis.set(title="How much each pixel tells the classes apart", xlabel="column", ylabel="row")
-    figure.colorbar(image, ax=axis, label="importance (they add up to 1)", shrink=0.8)
+    axis.set(title="Feature importance by pixel", xlabel="column", ylabel="row")
+    figure.colorbar(image, ax=axis, label="importance (sums to 1)", shrink=0.8)
     return figure
 
 
 def loss_curves(curves: Mapping[str, pd.DataFrame]) -> Figure:
-    """The training losses of several trainings in one chart, as they were and smoothed.
+    """Draw the training losses of several trainings in one chart, raw and smoothed.
 
     Args:
-        curves: by name, ``epoch`` (a fraction) and ``loss``.
+        curves: tables by name of the training, with columns ``epoch`` (fractional) and ``loss``.
     """
     figure, axis = new_chart(4.2)
     colors, dashes = sns.color_palette("colorblind"), ["-", "--", "-.", ":"]
     for index, (name, curve) in enumerate(curves.items()):
         color = colors[index % 10]
         axis.plot(curve["epoch"], curve["loss"], color=color, lw=0.7, alpha=0.4)
-        line = smoothed(curve["loss"].to_numpy())
-        axis.plot(curve["epoch"], line, color=color, lw=2, ls=dashes[index % 4], label=name)
-    axis.set(title="Training loss, as it was (thin) and smoothed", xlabel="epoch", ylabel="loss", yscale="log")
+        smoothed_loss = smoothed(curve["loss"].to_numpy())
+        axis.plot(curve["epoch"], smoothed_loss, color=color, lw=2, ls=dashes[index % 4], label=name)
+    axis.set(title="Training loss, raw (thin) and smoothed", xlabel="epoch", ylabel="loss", yscale="log")
     axis.legend()
     return figure
 
 
 def learning_curve_figure(points: pd.DataFrame) -> Figure:
-    """Accuracy by the number of training pictures.
+    """Draw accuracy by the number of training pictures.
 
     Args:
-        points: ``rows``, ``train``, ``validation``, ``test`` (accuracies), ``low`` and ``high`` (of the test's
-            interval), a row a size.
+        points: one row per training-set size, with columns ``rows``, ``train``, ``validation``, ``test`` (accuracies),
+            ``low`` and ``high`` (the interval of the test accuracy).
     """
     figure, axis = new_chart(4.2)
-    looks = {"train": (BLUE, "o", "-"), "validation": (ORANGE, "s", "--"), "test": (GREEN, "D", "-.")}
-    for name, (color, marker, dashes) in looks.items():
+    styles = {"train": (BLUE, "o", "-"), "validation": (ORANGE, "s", "--"), "test": (GREEN, "D", "-.")}
+    for name, (color, marker, dashes) in styles.items():
         label = "training" if name == "train" else name
         axis.plot(points["rows"], points[name], color=color, marker=marker, ls=dashes, label=label)
-    axis.fill_between(points["rows"], points["low"], points["high"], color=GREEN, alpha=0.15, label="test, 95 %")
+    axis.fill_between(
+        points["rows"], points["low"], points["high"], color=GREEN, alpha=0.15, label="test, 95 % interval"
+    )
     axis.set(title="Accuracy by training-set size", xlabel="training pictures", ylabel="accuracy", xscale="log")
     axis.set_xticks(points["rows"], [f"{rows:,}" for rows in points["rows"]], minor=False)
     axis.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
@@ -217,27 +223,30 @@ def learning_curve_figure(points: pd.DataFrame) -> Figure:
 
 
 def accuracy_intervals(runs: dict[str, dict[str, float | list[float]]], title: str) -> Figure:
-    """Each run's accuracy with its interval; ``accuracy`` and ``accuracy_interval`` by name of the run."""
+    """Draw each run's accuracy with its interval, from ``accuracy`` and ``accuracy_interval`` by name of the run."""
     figure, axis = new_chart(0.55 * len(runs) + 1.2)
-    for place, test in enumerate(runs.values()):
+    for index, test in enumerate(runs.values()):
         low, high = test["accuracy_interval"]  # type: ignore[misc]
-        axis.plot([low, high], [place, place], color=BLUE, lw=3, solid_capstyle="butt")
-        axis.plot(test["accuracy"], place, "o", color="black", markersize=5)
+        axis.plot([low, high], [index, index], color=BLUE, lw=3, solid_capstyle="butt")
+        axis.plot(test["accuracy"], index, "o", color="black", markersize=5)
     axis.set(yticks=range(len(runs)), yticklabels=list(runs), title=title, xlabel="accuracy")
     axis.set_ylim(len(runs) - 0.5, -0.5)
     return figure
 
 
 def class_differences(recalls: pd.DataFrame) -> Figure:
-    """The recall of the classes in which runs differ most: a row a class, a column a run."""
+    """Draw the recall of the classes in which runs differ most. The table has one row per class, one column per run."""
     figure, axis = new_chart(0.36 * len(recalls) + 1.6)
     markers, colors = "osD^vP*X", sns.color_palette("colorblind")
-    places = np.arange(len(recalls))
-    axis.hlines(places, recalls.min(axis=1), recalls.max(axis=1), color="0.75", lw=2, zorder=1)
+    positions = np.arange(len(recalls))
+    axis.hlines(positions, recalls.min(axis=1), recalls.max(axis=1), color="0.75", lw=2, zorder=1)
     for index, name in enumerate(recalls.columns):
-        lane = places + 0.16 * (index - (recalls.shape[1] - 1) / 2)  # equal recalls side by side, not one on another
-        axis.scatter(recalls[name], lane, marker=markers[index % 8], color=colors[index % 10], label=name, zorder=2)
-    axis.set(yticks=places, yticklabels=recalls.index, xlabel="recall", title="Where the runs differ most, by class")
+        # the offset keeps markers of equal recalls from covering each other
+        offset = 0.16 * (index - (recalls.shape[1] - 1) / 2)
+        axis.scatter(
+            recalls[name], positions + offset, marker=markers[index % 8], color=colors[index % 10], label=name, zorder=2
+        )
+    axis.set(yticks=positions, yticklabels=recalls.index, xlabel="recall", title="Classes whose recall differs most")
     axis.invert_yaxis()
     figure.legend(loc="outside lower center", ncols=min(4, recalls.shape[1]), frameon=False)
     return figure
@@ -245,27 +254,26 @@ def class_differences(recalls: pd.DataFrame) -> Figure:
 
 @dataclass(frozen=True)
 class _Canvas:
-    """One axis that holds many pictures, each one wide; an axis for each takes ten times as long."""
+    """A single axis for many pictures, each 1 unit wide. One axis per picture would take ten times as long to draw."""
 
     axis: Axes
     pitch: float
     x: tuple[float, float]
     y: tuple[float, float]
 
-    def place(self, pixels: np.ndarray, row: int, column: float) -> None:
+    def draw_picture(self, pixels: np.ndarray, row: int, column: float) -> None:
         top = -row * self.pitch
         extent = (column + 0.03, column + 0.97, top - 0.97, top - 0.03)
         self.axis.imshow(pixels.squeeze(), cmap="gray", vmin=0, vmax=255, extent=extent)
+        self.axis.set(xlim=self.x, ylim=self.y)  # imshow has set the limits to this picture
 
-        self.axis.set(xlim=self.x, ylim=self.y)  # imshow has just set them to the last picture
-
-    def caption(self, text: str, row: int, center: float, color: str = "black") -> None:
-        """Above the picture."""
+    def draw_caption(self, text: str, row: int, center: float, color: str = "black") -> None:
+        """Draw a text above the pictures of a row, centered at a column."""
         self.axis.text(center, -row * self.pitch, text, ha="center", va="bottom", fontsize=8, color=color)
 
 
 def _canvas(rows: int, columns: float, title: str, caption: float, left: float = 0.0) -> tuple[Figure, _Canvas]:
-    """A canvas for ``rows`` of pictures with ``caption`` of a picture's height above each row."""
+    """Create a canvas for rows of pictures. ``caption`` is the space above each row, as a fraction of its height."""
     pitch = 1 + caption
     scale = _WIDTH / (columns + left)
     figure = _figure(rows * pitch * scale + 0.6)

@@ -1,4 +1,4 @@
-"""Figures from a confusion matrix, with their uncertainty, and the test of one model against another."""
+"""Metrics from a confusion matrix, with confidence intervals, and a significance test for two models."""
 
 from typing import Any
 
@@ -10,51 +10,52 @@ CONFIDENCE = 0.95
 
 
 def wilson_interval(correct: int, total: int) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson, 1927), which stays within 0..1 and is honest near 1."""
+    """The 95 % interval of a fraction (Wilson, 1927). It stays within 0..1 and remains accurate near 1."""
     interval = binomtest(correct, total).proportion_ci(CONFIDENCE, method="wilson")
     return float(interval.low), float(interval.high)
 
 
-def class_table(confusion: np.ndarray, classes: list[str]) -> pd.DataFrame:
-    """Each class's figures.
+def class_table(confusion: np.ndarray, class_names: list[str]) -> pd.DataFrame:
+    """Compute the metrics of each class.
 
     Args:
         confusion: ``int``, shape ``(classes, classes)``; rows are the true classes, columns the predicted ones.
-        classes: their names.
+        class_names: the names of the classes, in the order of the matrix.
 
     Returns:
-        Indexed by class: ``precision``, ``recall``, ``f1``, ``support`` (test rows), ``false_positive_rate`` (of the
-        other classes' rows, those taken for this one), ``false_negative_rate`` (of this class's rows, those missed).
-        A share of nothing is 0.
+        A table indexed by class: ``precision``, ``recall``, ``f1``, ``support`` (the number of test rows),
+        ``false_positive_rate`` (the fraction of other classes' rows that are predicted as this class),
+        ``false_negative_rate`` (the fraction of this class's rows that are missed). A fraction is 0 where its
+        denominator is 0.
     """
     support = confusion.sum(axis=1)
     predicted = confusion.sum(axis=0)
-    hits = confusion.diagonal()
-    precision, recall = _share(hits, predicted), _share(hits, support)
+    true_positives = confusion.diagonal()
+    precision, recall = _fraction(true_positives, predicted), _fraction(true_positives, support)
     return pd.DataFrame(
         {
             "precision": precision,
             "recall": recall,
-            "f1": _share(2 * precision * recall, precision + recall),
+            "f1": _fraction(2 * precision * recall, precision + recall),
             "support": support,
-            "false_positive_rate": _share(predicted - hits, confusion.sum() - support),
-            "false_negative_rate": _share(support - hits, support),
+            "false_positive_rate": _fraction(predicted - true_positives, confusion.sum() - support),
+            "false_negative_rate": _fraction(support - true_positives, support),
         },
-        index=pd.Index(classes, name="class"),
+        index=pd.Index(class_names, name="class"),
     )
 
 
-def add_confusions(confusions: dict[str, np.ndarray], classes: list[str]) -> np.ndarray:
-    """One matrix of those of all sources; all zeros where there is none."""
-    return sum(confusions.values(), np.zeros((len(classes), len(classes)), dtype=np.int64))
+def add_confusions(confusions: dict[str, np.ndarray], class_names: list[str]) -> np.ndarray:
+    """The sum of the confusion matrices of all sources; all zeros if there are none."""
+    return sum(confusions.values(), np.zeros((len(class_names), len(class_names)), dtype=np.int64))
 
 
-def summarise(confusion: np.ndarray, classes: list[str]) -> dict[str, Any]:
-    """Accuracy with its interval, macro and weighted means, and each class's figures, as plain numbers for JSON.
+def summarize(confusion: np.ndarray, class_names: list[str]) -> dict[str, Any]:
+    """Accuracy with its interval, macro and weighted means, and the metrics of each class, as plain numbers for JSON.
 
-    Classes without a test row count neither in the macro nor in the weighted means.
+    Classes without test rows are excluded from the macro and weighted means.
     """
-    table = class_table(confusion, classes)
+    table = class_table(confusion, class_names)
     present = table[table["support"] > 0]
     names = ["precision", "recall", "f1"]
     correct, total = int(confusion.trace()), int(confusion.sum())
@@ -68,32 +69,32 @@ def summarise(confusion: np.ndarray, classes: list[str]) -> dict[str, Any]:
     }
 
 
-def confused_pairs(confusion: np.ndarray, classes: list[str]) -> pd.DataFrame:
-    """The mistakes by pair, most frequent first: ``label``, ``prediction``, ``count`` and ``share`` of the label."""
+def confused_pairs(confusion: np.ndarray, class_names: list[str]) -> pd.DataFrame:
+    """Mistakes by pair, most frequent first: ``label``, ``prediction``, ``count``, ``fraction`` of the label's rows."""
     wrong = confusion - np.diag(confusion.diagonal())
     rows, columns = np.nonzero(wrong)
     pairs = pd.DataFrame(
         {
-            "label": [classes[i] for i in rows],
-            "prediction": [classes[i] for i in columns],
+            "label": [class_names[i] for i in rows],
+            "prediction": [class_names[i] for i in columns],
             "count": wrong[rows, columns],
-            "share": wrong[rows, columns] / confusion.sum(axis=1)[rows],
+            "fraction": wrong[rows, columns] / confusion.sum(axis=1)[rows],
         }
     )
     return pairs.sort_values(["count", "label", "prediction"], ascending=[False, True, True], ignore_index=True)
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """The exact two-sided p-value that two models, judged on the same rows, are equally good (McNemar, 1947).
+    """The exact two-sided p-value that two models, evaluated on the same rows, are equally good (McNemar, 1947).
 
     Args:
-        only_first: rows that the first model alone has right.
-        only_second: rows that the second model alone has right.
+        only_first: the number of rows that only the first model classifies correctly.
+        only_second: the number of rows that only the second model classifies correctly.
     """
     if only_first + only_second == 0:
         return 1.0
     return float(binomtest(only_first, only_first + only_second, 0.5).pvalue)
 
 
-def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.divide(part, whole, out=np.zeros(len(whole)), where=whole != 0)
+def _fraction(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    return np.divide(numerator, denominator, out=np.zeros(len(denominator)), where=denominator != 0)

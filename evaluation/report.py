@@ -1,4 +1,4 @@
-"""Reports: one HTML file each, its pictures inside."""
+"""Reports as single HTML files with embedded pictures."""
 
 import base64
 import functools
@@ -26,14 +26,14 @@ def _environment() -> jinja2.Environment:
 def write_run_report(
     path: Path, run: Run, pairs: pd.DataFrame, history: pd.DataFrame | None, figures: Path, experiment: str
 ) -> None:
-    """The report of one run.
+    """Write the report of one run.
 
     Args:
         path: the HTML file.
-        run: what it is and what it reached.
+        run: the description and metrics of the run.
         pairs: from :func:`evaluation.metrics.confused_pairs`.
-        history: a row an epoch, for networks.
-        figures: the folder of the PNG files; what is not there is left out.
+        history: one row per epoch; None for models that are not networks.
+        figures: the folder of the PNG files; missing figures are omitted.
         experiment: the resolved configuration as YAML.
     """
     page = _environment().get_template("run.html")
@@ -52,7 +52,7 @@ def write_run_report(
 
 
 def write_comparison_report(path: Path, runs: list[Run], comparison: dict[str, Any], figures: Path) -> None:
-    """The report on several runs with one test set; ``comparison`` is its ``metrics.json``."""
+    """Write the report on several runs with the same test set; ``comparison`` is the content of ``metrics.json``."""
     page = _environment().get_template("comparison.html")
     path.write_text(
         page.render(runs=runs, comparison=comparison, figure=functools.partial(_inline, figures)), encoding="utf-8"
@@ -62,16 +62,16 @@ def write_comparison_report(path: Path, runs: list[Run], comparison: dict[str, A
 def write_study_report(
     path: Path, title: str, lead: str, synthetic: bool, table: pd.DataFrame, notes: list[str], figures: Path
 ) -> None:
-    """The report on several trainings that answer one question.
+    """Write the report on a study of several trainings.
 
     Args:
         path: the HTML file.
-        title: the question's subject.
-        lead: what was done, in a sentence.
+        title: the title of the report.
+        lead: a sentence on what was done.
         synthetic: whether the data are the synthetic sample.
-        table: a row a training, as it is shown.
-        notes: what follows from it, a sentence each.
-        figures: the folder of the PNG files, all of which are shown.
+        table: one row per training, with formatted values.
+        notes: the conclusions, one paragraph each.
+        figures: the folder of the PNG files, all of which are embedded.
     """
     page = _environment().get_template("study.html")
     charts = {file.stem.replace("_", " "): _inline(figures, file.stem) for file in sorted(figures.glob("*.png"))}
@@ -91,8 +91,8 @@ def _inline(folder: Path, name: str) -> str | None:
     return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
-def _percent(share: float, digits: int = 2) -> str:
-    return f"{share * 100:.{digits}f} %"
+def _percent(fraction: float, digits: int = 2) -> str:
+    return f"{fraction * 100:.{digits}f} %"
 
 
 def _count(number: float) -> str:
@@ -100,14 +100,14 @@ def _count(number: float) -> str:
 
 
 def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes else f"{seconds:.1f} s"
+    minutes, remainder = divmod(round(seconds), 60)
+    return f"{minutes} min {remainder:02d} s" if minutes else f"{seconds:.1f} s"
 
 
-def _size(count: float) -> str:
-    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
+def _size(num_bytes: float) -> str:
+    return f"{num_bytes / 1e6:.1f} MB" if num_bytes >= 1e6 else f"{num_bytes / 1e3:.0f} kB"
 
 
 def p_value(p: float) -> str:
-    """As it stands after the letter p."""
+    """Format a p-value with the relation sign that follows the letter p."""
     return "< 0.0001" if p < 0.0001 else f"= {p:.4f}"

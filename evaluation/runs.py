@@ -1,23 +1,23 @@
-"""The run directory: what a training leaves, and how it is read again."""
+"""The run directory: the files of a finished job, and how they are read."""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-VERSION = 1
+VERSION = 2
 RUN_FILE, METRICS_FILE = "run.json", "metrics.json"
-# While a run is replaced, run.json has the field, and the files lie in the folder within the run directory.
+# While a run is being replaced, run.json has the field REPLACING, and the new files are in the subfolder NEW.
 REPLACING, NEW = "replacing", ".new"
 
 
 class RunError(ValueError):
-    """A run directory that cannot be used, or not for this."""
+    """A run directory is invalid, or it cannot be used for the operation."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: where it lies, what it is (``run.json``) and what it reached (``metrics.json``)."""
+    """A finished run: its path, its description (``run.json``) and its metrics (``metrics.json``)."""
 
     path: str
     about: dict[str, Any]
@@ -25,7 +25,7 @@ class Run:
 
     @property
     def files(self) -> str:
-        """Where its files lie."""
+        """The folder of the run's files, which differs from ``path`` while the run is being replaced."""
         return f"{self.path}/{NEW}" if REPLACING in self.about else self.path
 
     @property
@@ -38,7 +38,12 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Raises: FileNotFoundError, ValueError: it is not there, or no JSON in UTF-8."""
+    """Read a JSON file.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is not JSON in UTF-8.
+    """
     return json.loads(path.read_text(encoding="utf-8"))
 
 
@@ -46,11 +51,11 @@ def read_run(folder: Path, path: str) -> Run:
     """Read a run directory.
 
     Args:
-        folder: where its files can be read on this machine.
-        path: what the user calls it.
+        folder: the local folder with the run's files.
+        path: the run directory as the user gave it.
 
     Raises:
-        RunError: it is none, or one of another version.
+        RunError: the folder is not a run directory, or has an unsupported version.
     """
     if not folder.is_dir():
         raise RunError(f"{path}: no such run directory")
@@ -65,15 +70,19 @@ def read_run(folder: Path, path: str) -> Run:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise RunError(f"{path}: not a run directory, {RUN_FILE} or {METRICS_FILE} cannot be read: {error}") from error
     if version != VERSION:
-        raise RunError(f"{path}: a run directory of version {version}, this is made for version {VERSION}")
+        job = "train_random_forest" if about.get("job") == "forest" else "train_cnn"
+        raise RunError(
+            f"{path}: run directory version {version} is not supported, expected version {VERSION}; train it again:"
+            f" spark-submit jobs/{job}.py with the settings of {path}/experiment.yaml"
+        )
     return Run(path, about, metrics)
 
 
 def check_job(run: Run, *jobs: str) -> None:
-    """Make sure that a run is of one of these jobs.
+    """Check that a run was written by one of these jobs.
 
     Raises:
-        RunError: it is of another.
+        RunError: another job wrote the run.
     """
     job = run.about.get("job")
     if job not in jobs:
@@ -81,10 +90,10 @@ def check_job(run: Run, *jobs: str) -> None:
 
 
 def check_comparable(runs: list[Run]) -> None:
-    """Make sure that all runs were judged on the same rows.
+    """Check that all runs were evaluated on the same test rows.
 
     Raises:
-        RunError: naming the first run that was not.
+        RunError: a run has another test set; the message names the first such run.
     """
     first = runs[0]
     for run in runs[1:]:

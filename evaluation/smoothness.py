@@ -1,31 +1,32 @@
-"""How smooth a loss curve is, as numbers."""
+"""Measures of how smooth a loss curve is."""
 
 import numpy as np
 import pandas as pd
 
-# Points that the smoothed curve averages, and how far above it a point is a spike.
+# The number of points in the window of the running median, and the fraction above it from which a point is a spike.
 WINDOW, SPIKE = 15, 0.25
 
 
 def smoothed(loss: np.ndarray) -> np.ndarray:
-    """The running median of 15 points, which a single spike does not move; fewer at the ends."""
+    """The running median of 15 points, or fewer at the ends. A single spike does not move it."""
     return pd.Series(loss).rolling(WINDOW, center=True, min_periods=1).median().to_numpy()
 
 
 def smoothness(loss: np.ndarray) -> dict[str, float]:
-    """Spikes and rises of a curve.
+    """Measure the spikes, rises and roughness of a loss curve.
 
     Args:
-        loss: the training loss on the way, shape ``(points,)``.
+        loss: the training loss at successive points, shape ``(points,)``.
 
     Returns:
-        ``spikes``, points a quarter or more above the smoothed curve; ``largest_rise`` of the smoothed curve above the
-        lowest it had been before; ``roughness``, the mean distance to the smoothed curve, as a share of it.
+        ``spikes``, the number of points more than a quarter above the smoothed curve; ``largest_rise``, the largest
+        rise of the smoothed curve above its previous minimum; ``roughness``, the mean distance to the smoothed curve,
+        as a fraction of it.
     """
-    line = smoothed(loss)
-    rises = line - np.minimum.accumulate(line)
+    median = smoothed(loss)
+    rises = median - np.minimum.accumulate(median)
     return {
-        "spikes": int((loss > line * (1 + SPIKE)).sum()),
+        "spikes": int((loss > median * (1 + SPIKE)).sum()),
         "largest_rise": float(rises.max()),
-        "roughness": float((np.abs(loss - line) / np.maximum(line, 1e-12)).mean()),
+        "roughness": float((np.abs(loss - median) / np.maximum(median, 1e-12)).mean()),
     }

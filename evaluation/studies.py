@@ -1,4 +1,4 @@
-"""Several trainings that answer one question: what is written of them, as rows, as a table and in words."""
+"""Studies of several trainings: their metrics, tables and reports."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +14,15 @@ from evaluation.smoothness import smoothness
 
 @dataclass(frozen=True)
 class Training:
-    """One of them.
+    """One training of a study.
 
     Args:
-        name: told apart by it.
-        history: a row an epoch.
-        best_epoch: the kept one.
-        loss_curve: the training loss on the way, ``epoch`` and ``loss``.
-        test: from :func:`evaluation.metrics.summarise`, with ``loss``.
-        about: what else is known, such as ``learning_rate`` or ``rows``.
+        name: the name of the training, unique in the study.
+        history: one row per epoch.
+        best_epoch: the epoch whose weights were kept, counted from 1.
+        loss_curve: the training loss within and across epochs, with columns ``epoch`` and ``loss``.
+        test: the metrics of the test set from :func:`evaluation.metrics.summarize`, with ``loss``.
+        about: settings of this training, such as ``learning_rate`` or ``rows``.
     """
 
     name: str
@@ -35,12 +35,12 @@ class Training:
 
 @dataclass(frozen=True)
 class Study:
-    """What their report says of the data.
+    """The network and the data that all trainings of a study have in common.
 
     Args:
-        network: which one was trained.
-        source: the data, as figures and reports call it.
-        synthetic: whether it is the synthetic sample.
+        network: the name of the network.
+        source: the name of the data in figures and reports.
+        synthetic: whether the data are the synthetic sample.
     """
 
     network: str
@@ -48,7 +48,7 @@ class Study:
     synthetic: bool
 
     def write_optimizers(self, folder: Path, trainings: list[Training]) -> pd.DataFrame:
-        """Optimizers on one network: their curves, how smooth each is, and the losses it ends with; the table."""
+        """Write the comparison of optimizers: loss curves, their smoothness, and final losses. Return the table."""
         rows = [
             {
                 "optimizer": training.name,
@@ -68,11 +68,11 @@ class Study:
         smoothest = min(rows, key=lambda row: row["roughness"])
         best = min(rows, key=lambda row: row["test_loss"])
         notes = [
-            f"The smoothest curve is {smoothest['optimizer']}'s. The lowest test loss is {best['optimizer']}'s,"
-            f" {best['test_loss']:.4f}; the order says something of these learning rates, on this network.",
-            "A spike is a point a quarter or more above the smoothed curve; the largest rise is the smoothed curve's"
-            " above the lowest it had been before; roughness is the mean distance to it, as a share. The losses of the"
-            " table are those of the epoch with the lowest validation loss.",
+            f"{smoothest['optimizer']} has the smoothest loss curve. {best['optimizer']} has the lowest test loss,"
+            f" {best['test_loss']:.4f}. This ranking holds only for these learning rates and this network.",
+            "A spike is a point more than 25 % above the smoothed curve. The largest rise is the largest increase of"
+            " the smoothed curve above its previous minimum. Roughness is the mean distance to the smoothed curve, as"
+            " a fraction of it. The losses in the table are from the epoch with the lowest validation loss.",
         ]
         table = pd.DataFrame(
             {
@@ -87,13 +87,13 @@ class Study:
             }
             for row in rows
         )
-        lead = f"One network, {self.network}, trained from the same first weights with each, on {self.source}."
+        lead = f"{self.network} was trained on {self.source} with each optimizer, starting from the same weights."
         save_figures({"loss_curves": loss_curves(curves)}.items(), folder / "figures", self.source)
-        self._write(folder, "Optimizers compared", lead, {"optimizers": rows}, table, notes)
+        self._write(folder, "Comparison of optimizers", lead, {"optimizers": rows}, table, notes)
         return table
 
     def write_learning_curve(self, folder: Path, trainings: list[Training]) -> pd.DataFrame:
-        """Accuracy by the number of training pictures; the table."""
+        """Write the accuracy by the number of training pictures. Return the table."""
         points = [
             {
                 "fraction": float(training.name),
@@ -116,13 +116,13 @@ class Study:
             }
             for point in points
         )
-        before, last = points[-2:]
+        previous, last = points[-2:]
         notes = [
-            f"From {before['rows']:,} to {last['rows']:,} training pictures the test accuracy changed by"
-            f" {last['test'] - before['test']:+.4f}. Where it still rises, more pictures help; where training and test"
-            " stay apart while it does not, another network or other pictures do."
+            f"From {previous['rows']:,} to {last['rows']:,} training pictures, the test accuracy changed by"
+            f" {last['test'] - previous['test']:+.4f}. If it is still rising, more pictures help. If it is not, and"
+            " remains below the training accuracy, try another network or other pictures."
         ]
-        lead = f"{self.network} trained on more and more of {self.source}, in about as many steps each time."
+        lead = f"{self.network} was trained on increasing parts of {self.source}, for about the same number of steps."
         curve = pd.DataFrame(points)
         curve.to_csv(folder / "learning_curve.csv", index=False)
         save_figures({"learning_curve": learning_curve_figure(curve)}.items(), folder / "figures", self.source)
@@ -130,7 +130,7 @@ class Study:
         return table
 
     def write_left_out(self, folder: Path, by: str, trainings: list[Training]) -> pd.DataFrame:
-        """Sources or signers left out in turn; the table."""
+        """Write the leave-one-out results by source or signer. Return the table."""
         tests = {training.name: training.test for training in trainings}
         mean = sum(test["accuracy"] for test in tests.values()) / len(tests)
         table = pd.DataFrame(
@@ -145,17 +145,17 @@ class Study:
             for training in trainings
         )
         notes = [
-            f"The mean accuracy is {mean:.4f}. Only classes that the others have are judged on; no test set was"
-            " touched. Each training has about as many steps as one on all pictures."
+            f"The mean accuracy is {mean:.4f}. Only classes that also occur in the other {by}s are evaluated. The test"
+            " set is not used. Each training takes about as many steps as a training on all pictures."
         ]
         lead = (
-            f"{self.network} trained on the other {by}s of {self.source}, and judged on the training pictures of the"
-            " one it has never seen."
+            f"{self.network} was trained once without each {by} of {self.source}, and evaluated on the training"
+            f" pictures of that {by}."
         )
-        title = "Accuracy on what was left out, with 95 % interval"
+        title = f"Accuracy on the {by} left out, with 95 % interval"
         save_figures({"accuracy": accuracy_intervals(tests, title)}.items(), folder / "figures", self.source)
         content = {"by": by, "mean_accuracy": mean, "left_out": tests}
-        self._write(folder, f"One {by} left out in turn", lead, content, table, notes)
+        self._write(folder, f"Leave-one-{by}-out cross-validation", lead, content, table, notes)
         return table
 
     def _write(

@@ -1,1 +1,1 @@
-"""One spark-submit entry point a verb: parse arguments, open the session, call, write."""
+"""Entry points for spark-submit: each parses its arguments, opens the Spark session, and runs one operation."""

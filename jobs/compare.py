@@ -1,4 +1,4 @@
-"""Compare two or more runs on the same test set: one report, and the test of each against each.
+"""Compare two or more runs on the same test set: write one report, with a significance test of each pair of runs.
 
 spark-submit jobs/compare.py runs/cnn runs/forest --output runs/compare
 """
@@ -8,8 +8,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from jobs.command_line import CompareArguments, parse_compare
-from jobs.session import open_session, run_job
+from experiments.command_line import CompareArguments, parse_compare
+from experiments.session import open_session, run_job
 
 
 def main() -> None:
@@ -22,7 +22,7 @@ def main() -> None:
     from evaluation.figures import accuracy_intervals, class_differences, save_figures
     from evaluation.report import p_value, write_comparison_report
     from evaluation.runs import METRICS_FILE, check_comparable, write_json
-    from jobs.run_directory import open_runs, staged_run
+    from experiments.run_directory import open_runs, staged_run
     from models.prediction import count_disagreements
     from preprocessing.storage import Storage
 

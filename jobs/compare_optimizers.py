@@ -1,8 +1,8 @@
-"""Train one network with several optimizers from the same first weights: their loss curves in one chart.
+"""Train one network with several optimizers from the same initial weights, and draw their loss curves in one chart.
 
     spark-submit jobs/compare_optimizers.py --config conf/sign_mnist_optimizers.yaml --data DIR --run runs/optimizers
 
-Without --data it trains on a synthetic sample, made on the spot.
+Without --data it trains on a synthetic sample, which the job generates.
 """
 
 import sys
@@ -11,21 +11,21 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from jobs.command_line import parse_experiment
-from jobs.experiment import OptimizersExperiment
-from jobs.session import open_session, run_job
+from experiments.command_line import parse_experiment
+from experiments.configuration import OptimizersExperiment
+from experiments.session import open_session, run_job
 
 
 def main() -> None:
-    experiment, text = parse_experiment(OptimizersExperiment, "Compare optimizers on one network.")
-    spark = open_session("compare_optimizers", ("jobs.study",))
+    experiment = parse_experiment(OptimizersExperiment, "Compare optimizers on one network.")
+    spark = open_session("compare_optimizers", ("experiments.study",))
 
-    from jobs.study import open_study, say_study, train_and_judge
-    from jobs.training import network_training
+    from experiments.network_training import network_training
+    from experiments.study import open_study, print_study, train_and_evaluate
     from preprocessing.storage import Storage
 
     storage = Storage(spark)
-    with open_study(spark, storage, experiment, text, "optimizers") as opened:
+    with open_study(spark, storage, experiment, "optimizers") as opened:
         training = network_training(spark, storage, experiment, opened.prepared, opened.folder)
         trainings = []
         for optimizer in experiment.optimizers:
@@ -33,13 +33,13 @@ def main() -> None:
             print(f"training with {optimizer.name}, learning rate {rate:g}", flush=True)
             settings = replace(experiment.training, optimizer=optimizer.settings, learning_rate=rate)
             trainings.append(
-                train_and_judge(
+                train_and_evaluate(
                     replace(training, settings=settings), optimizer.name, opened.folder, experiment, opened.prepared,
                     learning_rate=float(rate),
                 )
             )  # fmt: skip
         table = opened.study.write_optimizers(opened.staged.local, trainings)
-    say_study(opened.run, table)
+    print_study(opened.run, table)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Leave out one source or one signer in turn, train on the others, and judge on what was left out.
+"""Leave out one source or one signer at a time, train on the others, and evaluate on the one that was left out.
 
     spark-submit jobs/cross_validate.py --config conf/mixed_handshape.yaml --data DIR --by source --run runs/by_source
 
-No test set is touched: what is left out are training pictures.
+The test set is not used: the pictures that are left out are training pictures.
 """
 
 import sys
@@ -11,41 +11,43 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from jobs.command_line import parse_experiment
-from jobs.experiment import CrossValidationExperiment
-from jobs.session import open_session, run_job
+from experiments.command_line import parse_experiment
+from experiments.configuration import CrossValidationExperiment
+from experiments.session import open_session, run_job
 
 
 def main() -> None:
-    experiment, text = parse_experiment(CrossValidationExperiment, "Judge on sources or signers that were left out.")
-    spark = open_session("cross_validate", ("jobs.study",))
+    experiment = parse_experiment(
+        CrossValidationExperiment, "Evaluate on sources or signers that were left out of the training."
+    )
+    spark = open_session("cross_validate", ("experiments.study",))
 
-    from jobs.study import open_study, part_of, say_study, train_and_judge
-    from jobs.training import network_training, rows_an_epoch
+    from experiments.network_training import network_training, rows_per_epoch
+    from experiments.study import open_study, open_subset, print_study, train_and_evaluate
     from preprocessing.folds import leave_out, left_out
     from preprocessing.schema import TEST, TRAIN
     from preprocessing.storage import Storage
 
     storage = Storage(spark)
-    with open_study(spark, storage, experiment, text, "cross_validation") as opened:
+    with open_study(spark, storage, experiment, "cross_validation") as opened:
         trainings = []
         for name in left_out(opened.prepared.images, experiment.by):
             images = leave_out(opened.prepared.images, experiment.by, name, experiment.split, experiment.seed)
-            with part_of(opened, storage, images) as (fold, folder):
-                # as many steps as with all of them
-                factor = rows_an_epoch(experiment, opened.prepared) / rows_an_epoch(experiment, fold)
+            with open_subset(opened, storage, images) as (fold, folder):
+                # the number of steps is the same as with all sources or signers
+                factor = rows_per_epoch(experiment, opened.prepared) / rows_per_epoch(experiment, fold)
                 settings = replace(experiment, training=experiment.training.times(factor))
                 print(
-                    f"leaving out {name}: {fold.rows(TRAIN):,} pictures to train on, {fold.rows(TEST):,} to judge on,"
-                    f" {len(fold.classes)} classes, {settings.training.all_epochs} epochs",
+                    f"leaving out {name}: {fold.rows(TRAIN):,} pictures to train on, {fold.rows(TEST):,} to evaluate"
+                    f" on, {len(fold.classes)} classes, {settings.training.all_epochs} epochs",
                     flush=True,
                 )
                 training = network_training(spark, storage, settings, fold, folder)
                 trainings.append(
-                    train_and_judge(training, name, folder, settings, fold, epochs=settings.training.all_epochs)
+                    train_and_evaluate(training, name, folder, settings, fold, epochs=settings.training.all_epochs)
                 )
         table = opened.study.write_left_out(opened.staged.local, experiment.by, trainings)
-    say_study(opened.run, table)
+    print_study(opened.run, table)
 
 
 if __name__ == "__main__":

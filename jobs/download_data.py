@@ -1,4 +1,4 @@
-"""Bring Sign-MNIST from Kaggle into data/sign_mnist.
+"""Download Sign-MNIST from Kaggle into data/sign_mnist.
 
 make data
 """
@@ -24,17 +24,17 @@ def main() -> None:
 
     try:
         folder = Path(kagglehub.dataset_download(DATASET))
-    except Exception as error:  # kagglehub passes on whatever its HTTP library raises
+    except Exception as error:  # kagglehub does not catch the exceptions of its HTTP library
         sys.exit(
-            f"error: Kaggle cannot be reached ({type(error).__name__}). Where there is a network, download the two CSV"
-            f" files from {PAGE} and copy them here as {TARGET}/{' and '.join(FILES.values())}"
+            f"error: Kaggle cannot be reached ({type(error).__name__}). On a computer with network access, download the"
+            f" two CSV files from {PAGE} and copy them here as {TARGET}/{' and '.join(FILES.values())}"
         )
     TARGET.mkdir(parents=True, exist_ok=True)
     for name in FILES.values():
-        found = next(folder.rglob(name), None)
-        if found is None:
-            sys.exit(f"error: {PAGE} has no {name} any more")
-        shutil.copy(found, TARGET / f".{name}")
+        file = next(folder.rglob(name), None)
+        if file is None:
+            sys.exit(f"error: {PAGE} no longer contains {name}")
+        shutil.copy(file, TARGET / f".{name}")
         (TARGET / f".{name}").rename(TARGET / name)
     print(f"{TARGET}: train with make train CONFIG=conf/sign_mnist.yaml DATA={TARGET}")
 

@@ -1,8 +1,8 @@
-"""Train on more and more of the training pictures: what more of them would bring.
+"""Train on increasing fractions of the training pictures, to show what more pictures would improve.
 
     spark-submit jobs/learning_curve.py --config conf/sign_mnist.yaml --data DIR --run runs/learning_curve
 
-Without --data it trains on a synthetic sample, made on the spot.
+Without --data it trains on a synthetic sample, which the job generates.
 """
 
 import sys
@@ -11,35 +11,35 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from jobs.command_line import parse_experiment
-from jobs.experiment import LearningCurveExperiment
-from jobs.session import open_session, run_job
+from experiments.command_line import parse_experiment
+from experiments.configuration import LearningCurveExperiment
+from experiments.session import open_session, run_job
 
 
 def main() -> None:
-    experiment, text = parse_experiment(LearningCurveExperiment, "Accuracy by the number of training pictures.")
-    spark = open_session("learning_curve", ("jobs.study",))
+    experiment = parse_experiment(LearningCurveExperiment, "Accuracy by the number of training pictures.")
+    spark = open_session("learning_curve", ("experiments.study",))
 
-    from jobs.study import open_study, part_of, say_study, train_and_judge
-    from jobs.training import network_training
+    from experiments.network_training import network_training
+    from experiments.study import open_study, open_subset, print_study, train_and_evaluate
     from preprocessing.schema import TRAIN
     from preprocessing.splitting import keep_fraction
     from preprocessing.storage import Storage
 
     storage = Storage(spark)
-    with open_study(spark, storage, experiment, text, "learning_curve") as opened:
+    with open_study(spark, storage, experiment, "learning_curve") as opened:
         trainings = []
         for fraction in sorted(experiment.fractions):
-            # as many steps for every size: fewer pictures, seen more often
+            # all sizes have the same number of steps: the fewer pictures, the more epochs
             settings = replace(experiment, training=experiment.training.times(1 / fraction))
             images = keep_fraction(opened.prepared.images, fraction, experiment.seed)
-            with part_of(opened, storage, images) as (part, folder):
-                rows = part.rows(TRAIN)
+            with open_subset(opened, storage, images) as (subset, folder):
+                rows = subset.rows(TRAIN)
                 print(f"training on {rows:,} pictures, {settings.training.all_epochs} epochs", flush=True)
-                training = network_training(spark, storage, settings, part, folder)
-                trainings.append(train_and_judge(training, f"{fraction:g}", folder, settings, part, rows=rows))
+                training = network_training(spark, storage, settings, subset, folder)
+                trainings.append(train_and_evaluate(training, f"{fraction:g}", folder, settings, subset, rows=rows))
         table = opened.study.write_learning_curve(opened.staged.local, trainings)
-    say_study(opened.run, table)
+    print_study(opened.run, table)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Predict pictures as they land in a folder, with Spark Structured Streaming, each once.
+"""Predict each picture that lands in a folder exactly once, with Spark Structured Streaming.
 
 spark-submit jobs/stream.py runs/cnn INBOX OUTBOX
 """
@@ -9,26 +9,26 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from jobs.command_line import StreamArguments, parse_stream
-from jobs.session import open_session, run_job
+from experiments.command_line import StreamArguments, parse_stream
+from experiments.session import open_session, run_job
 
-# Between two looks at the inbox.
+# The interval between two scans of the inbox.
 SECONDS = 0.5
 
 
 def main() -> None:
     arguments: StreamArguments = parse_stream()
-    spark = open_session("stream", ("models.prediction", "jobs.trained_run"))
+    spark = open_session("stream", ("models.prediction", "experiments.trained_run"))
 
     from pyspark.errors import StreamingQueryException
 
-    from jobs.trained_run import open_trained_run
-    from models.cluster import check_hosts
+    from experiments.trained_run import open_trained_run
     from preprocessing.errors import InputError
     from preprocessing.publishing import held
     from preprocessing.storage import Storage
     from serving.inbox import Inbox
     from serving.stream import PictureStream
+    from training.cluster.hosts import check_hosts
 
     storage = Storage(spark)
     trained = open_trained_run(storage, arguments.run)
@@ -38,21 +38,23 @@ def main() -> None:
             f"{arguments.inbox}: {'a file' if storage.exists(inbox) else 'no such folder'}; pictures land in a folder"
         )
     if f"{outbox}/".startswith(f"{inbox}/"):
-        raise InputError(f"{arguments.outbox}: lies within the inbox, {arguments.inbox}; answers go elsewhere")
+        raise InputError(f"{arguments.outbox}: lies within the inbox, {arguments.inbox}; give a folder outside of it")
     with held(storage, outbox, arguments.outbox):
-        stream = PictureStream(spark, storage, inbox, outbox, trained.predict, trained.classes, trained.preprocessing)
-        landed = Inbox(storage, inbox, stream.notes)
+        stream = PictureStream(
+            spark, storage, inbox, outbox, trained.predict, trained.class_names, trained.preprocessing
+        )
+        scanner = Inbox(storage, inbox, stream.notes)
         check_hosts(spark, readable=[inbox], writable=[outbox])
         query = stream.start(SECONDS)
         print(f"looking at {arguments.inbox}; Ctrl-C ends it, and the same command goes on", flush=True)
         try:
             while query.isActive:
-                noted, waiting = landed.look()
-                if arguments.once and not noted and not waiting:
+                num_noted, num_incomplete = scanner.look()
+                if arguments.once and not num_noted and not num_incomplete:
                     query.processAllAvailable()
                     break
                 time.sleep(SECONDS)
-        except StreamingQueryException:  # hundreds of lines: why it failed is said below
+        except StreamingQueryException:  # its message has hundreds of lines; the cause is raised below
             pass
         finally:
             query.stop()

@@ -1,1 +1,1 @@
-"""The networks and the forest: how each is built, trained on a cluster, saved, loaded and asked."""
+"""The networks and the random forest: building, training, saving, loading and prediction."""

@@ -1,4 +1,4 @@
-"""Networks in the formats of phones, browsers and other servers."""
+"""Export of networks to formats for phones, browsers and other servers."""
 
 import json
 import os
@@ -16,14 +16,14 @@ import tensorflow as tf
 import tf2onnx
 
 from models.saved_network import load_network, save_network
-from preprocessing.settings import Preprocessing
+from preprocessing.data_settings import Preprocessing
 
 Predict = Callable[[np.ndarray], np.ndarray]
 
-# The newest that tf2onnx writes well; every runtime of the last years reads it.
+# The newest ONNX opset that tf2onnx supports well; all runtimes of recent years read it.
 _OPSET = 17
-# Pictures at a time: more are not faster, and hold more memory for what lies between the layers.
-_SLICE = 16
+# Larger batches are not faster, and need more memory for activations.
+_BATCH_SIZE = 16
 
 
 def export_network(
@@ -32,94 +32,94 @@ def export_network(
     """Write a network, ``classes.json`` and ``preprocessing.json`` into a folder.
 
     Args:
-        network: takes ``uint8`` ``(n, pixels)``, gives ``float32`` probabilities ``(n, classes)``; so does what is
-            written.
-        classes: in the order of the probabilities.
-        preprocessing: what was done with the pictures.
-        kind: one of ``FORMATS``.
-        folder: is there and empty.
+        network: network from ``uint8`` pixels ``(n, pixels)`` to ``float32`` probabilities ``(n, classes)``; the
+            exported network has the same input and output.
+        classes: class names in the order of the probabilities.
+        preprocessing: how the pictures were preprocessed.
+        kind: file format, one of ``FORMATS``.
+        folder: an existing empty folder.
 
     Returns:
-        What the written network answers, read from its file.
+        The predict function of the exported network, loaded from its file.
     """
-    about = {"classes": classes, "preprocessing": asdict(preprocessing)}
-    for name, content in about.items():
+    metadata = {"classes": classes, "preprocessing": asdict(preprocessing)}
+    for name, content in metadata.items():
         (folder / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
-    return FORMATS[kind](network, folder, about)
+    return FORMATS[kind](network, folder, metadata)
 
 
 def to_onnx(network: keras.Model, properties: dict[str, str]) -> bytes:
-    """The network for any number of pictures, ``pixels`` of shape ``(n, pixels)``, with properties in its metadata."""
-    shape = tf.TensorSpec(network.input_shape, tf.uint8, name="pixels")
-    model, _ = tf2onnx.convert.from_keras(network, (shape,), opset=_OPSET)
+    """Convert a network to ONNX, with an input ``pixels`` of shape ``(n, pixels)`` and properties in its metadata."""
+    signature = tf.TensorSpec(network.input_shape, tf.uint8, name="pixels")
+    model, _ = tf2onnx.convert.from_keras(network, (signature,), opset=_OPSET)
     for name, value in properties.items():
         model.metadata_props.add(key=name, value=value)
     return model.SerializeToString()
 
 
 def read_onnx(content: bytes) -> Predict:
-    """What such a network answers, on one core."""
+    """Return the predict function of an ONNX network; it runs on one core."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    [asked] = session.get_inputs()
+    [pixels_input] = session.get_inputs()
 
     def predict(pixels: np.ndarray) -> np.ndarray:
-        slices = (pixels[start : start + _SLICE] for start in range(0, len(pixels), _SLICE))
-        return np.concatenate([session.run(None, {asked.name: each})[0] for each in slices])
+        batches = (pixels[start : start + _BATCH_SIZE] for start in range(0, len(pixels), _BATCH_SIZE))
+        return np.concatenate([session.run(None, {pixels_input.name: batch})[0] for batch in batches])
 
     return predict
 
 
 def to_tflite(network: keras.Model) -> bytes:
-    """The network for one picture, ``uint8`` of shape ``(1, pixels)``.
+    """Convert a network to TensorFlow Lite, with an input of one picture, ``uint8`` of shape ``(1, pixels)``.
 
-    TensorFlow Lite has fast kernels for fixed shapes alone.
+    The batch size is 1 because TensorFlow Lite has fast kernels only for fixed shapes.
     """
-    shape = tf.TensorSpec((1, network.input_shape[1]), tf.uint8, name="pixels")
-    function = _function(network).get_concrete_function(shape)
+    signature = tf.TensorSpec((1, network.input_shape[1]), tf.uint8, name="pixels")
+    function = _inference_function(network).get_concrete_function(signature)
     with _silent_cpp():
         return tf.lite.TFLiteConverter.from_concrete_functions([function], network).convert()
 
 
 def read_tflite(content: bytes) -> Predict:
-    """What such a network answers for any number of pictures, one after the other; for one thread at a time."""
+    """Return the predict function of a TensorFlow Lite network. It runs picture by picture and is not thread-safe."""
     interpreter = tf.lite.Interpreter(model_content=content)
     interpreter.allocate_tensors()
-    [asked], [answered] = interpreter.get_input_details(), interpreter.get_output_details()
+    [input_details], [output_details] = interpreter.get_input_details(), interpreter.get_output_details()
 
     def predict(pixels: np.ndarray) -> np.ndarray:
-        found = np.empty((len(pixels), answered["shape"][1]), dtype=np.float32)
-        for place in range(len(pixels)):
-            interpreter.set_tensor(asked["index"], pixels[place : place + 1])
+        probabilities = np.empty((len(pixels), output_details["shape"][1]), dtype=np.float32)
+        for i in range(len(pixels)):
+            interpreter.set_tensor(input_details["index"], pixels[i : i + 1])
             interpreter.invoke()
-            found[place] = interpreter.get_tensor(answered["index"])[0]
-        return found
+            probabilities[i] = interpreter.get_tensor(output_details["index"])[0]
+        return probabilities
 
     return predict
 
 
 @contextmanager
 def _silent_cpp() -> Iterator[None]:
-    """The converter's C++ counts its operations on the console, whatever the level of the log is."""
+    """Redirect stderr to the null device: the C++ converter prints operation counts at every log level."""
     sys.stderr.flush()
-    kept = os.dup(2)
+    stderr_copy = os.dup(2)
     try:
-        with Path(os.devnull).open("w") as nothing:
-            os.dup2(nothing.fileno(), 2)
+        with Path(os.devnull).open("w") as devnull:
+            os.dup2(devnull.fileno(), 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(stderr_copy, 2)
+        os.close(stderr_copy)
 
 
-def _function(network: keras.Model) -> Any:
+def _inference_function(network: keras.Model) -> Any:
     return tf.function(lambda pixels: network(pixels, training=False), autograph=False)
 
 
-def _onnx(network: keras.Model, folder: Path, about: dict[str, Any]) -> Predict:
+def _onnx(network: keras.Model, folder: Path, metadata: dict[str, Any]) -> Predict:
     path = folder / "model.onnx"
-    path.write_bytes(to_onnx(network, {name: json.dumps(content) for name, content in about.items()}))
+    path.write_bytes(to_onnx(network, {name: json.dumps(content) for name, content in metadata.items()}))
     return read_onnx(path.read_bytes())
 
 
@@ -129,19 +129,19 @@ def _tflite(network: keras.Model, folder: Path, _: dict[str, Any]) -> Predict:
     return read_tflite(path.read_bytes())
 
 
-def _saved_model(network: keras.Model, folder: Path, about: dict[str, Any]) -> Predict:
+def _saved_model(network: keras.Model, folder: Path, metadata: dict[str, Any]) -> Predict:
     module = tf.Module()
     module.network = network
-    names = tf.constant(about["classes"])
+    class_names = tf.constant(metadata["classes"])
 
     def serve(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
         probabilities = network(pixels, training=False)
-        return {"probabilities": probabilities, "letter": tf.gather(names, tf.argmax(probabilities, axis=1))}
+        return {"probabilities": probabilities, "letter": tf.gather(class_names, tf.argmax(probabilities, axis=1))}
 
-    shape = tf.TensorSpec(network.input_shape, tf.uint8, name="pixels")
-    module.serve = tf.function(serve, input_signature=[shape], autograph=False)
+    signature = tf.TensorSpec(network.input_shape, tf.uint8, name="pixels")
+    module.serve = tf.function(serve, input_signature=[signature], autograph=False)
     tf.saved_model.save(module, str(folder / "model"), signatures={"serving_default": module.serve})
-    # TensorFlow takes brackets and stars in the path for a pattern: by its descriptor the folder has a plain name
+    # TensorFlow treats brackets and asterisks in a path as a glob pattern; the path of a file descriptor has none.
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         loaded = tf.saved_model.load(f"/proc/self/fd/{descriptor}/model").signatures["serving_default"]

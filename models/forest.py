@@ -1,4 +1,4 @@
-"""The baseline: MLlib's random forest on the pipeline's features."""
+"""The baseline: MLlib's random forest on the features of the preprocessing pipeline."""
 
 import numpy as np
 from pyspark.ml.classification import RandomForestClassificationModel, RandomForestClassifier
@@ -6,38 +6,39 @@ from pyspark.ml.feature import PCAModel
 from pyspark.sql import DataFrame
 
 from models.errors import TrainingError
-from models.settings import Forest
+from models.model_settings import Forest
 from preprocessing.saved_pipeline import load_model, load_pipeline
 from preprocessing.storage import Storage
 
 
 def train_forest(features: DataFrame, settings: Forest, seed: int) -> RandomForestClassificationModel:
-    """Grow the forest.
+    """Train the forest.
 
     Args:
-        features: the columns ``id``, ``features`` and ``label_index`` of the training rows.
-        settings: the forest's own.
-        seed: of the rows and pixels each tree is given; on as many cores, the same seed grows the same forest.
+        features: training rows with the columns ``id``, ``features`` and ``label_index``.
+        settings: hyperparameters of the forest.
+        seed: seed of the rows and pixels that each tree samples. The same seed on the same number of cores gives the
+            same forest.
     """
-    # Every partition has and sends statistics of its own for every node: no more partitions than cores. In one order:
-    # which rows a tree is given follows from a row's place in its partition.
+    # Every partition computes and sends its own statistics for every node, so there is one partition per core. Rows are
+    # sorted because the rows that a tree samples depend on their position in the partition.
     partitions = features.sparkSession.sparkContext.defaultParallelism
     features = features.repartition(partitions, "id").sortWithinPartitions("id").persist()
     classifier = RandomForestClassifier(
         featuresCol="features",
         labelCol="label_index",
-        # int(): Spark ML takes no subclass of it
+        # Spark ML rejects subclasses of int, which jsonargparse creates.
         numTrees=int(settings.trees),
         maxDepth=int(settings.max_depth),
         maxBins=int(settings.max_bins),
         minInstancesPerNode=int(settings.min_instances_per_node),
         featureSubsetStrategy=settings.feature_subset,
         seed=int(seed),
-        # As many nodes in one pass over the rows as this much statistics a task allow; the default of 256 MB makes more
-        # passes, and two tasks of 2 GB do not fit into an executor of 4 GB.
+        # This limit on statistics per task sets how many nodes are split in one pass over the rows. The default of
+        # 256 MB needs more passes, and two tasks with 2 GB each do not fit into an executor with 4 GB.
         maxMemoryInMB=640,
         cacheNodeIds=True,
-        checkpointInterval=-1,  # of the node ids: they are quickly found again
+        checkpointInterval=-1,  # node ids are cheap to recompute
     )
     try:
         return classifier.fit(features)
@@ -49,30 +50,30 @@ def load_forest(storage: Storage, path: str) -> RandomForestClassificationModel:
     """Load the forest of a run.
 
     Raises:
-        InputError: it is none.
+        InputError: the path does not hold a random forest.
     """
     return load_model(storage, path, RandomForestClassificationModel)
 
 
 def check_saved(storage: Storage, folder: str, forest: RandomForestClassificationModel) -> None:
-    """Read a run's pipeline and forest back, as the jobs that use them will.
+    """Load a run's saved pipeline and forest and compare the forest with the trained one.
 
     Raises:
-        InputError: one of them cannot be loaded.
-        TrainingError: the forest is another.
+        InputError: the pipeline or the forest cannot be loaded.
+        TrainingError: the saved forest differs from the trained one.
     """
     load_pipeline(storage, f"{folder}/pipeline")
-    found = load_forest(storage, f"{folder}/model")
-    if found.totalNumNodes != forest.totalNumNodes or found.featureImportances != forest.featureImportances:
-        raise TrainingError(f"{folder}/model: has other trees than the forest that was saved there")
+    saved = load_forest(storage, f"{folder}/model")
+    if saved.totalNumNodes != forest.totalNumNodes or saved.featureImportances != forest.featureImportances:
+        raise TrainingError(f"{folder}/model: its trees differ from those of the trained forest")
 
 
 def pixel_importance(
     forest: RandomForestClassificationModel, shape: tuple[int, int, int], pca: PCAModel | None = None
 ) -> np.ndarray:
-    """How much each pixel served to tell the classes apart: ``float64``, shape ``(height, width)``, sum 1.
+    """Return the feature importance of each pixel: ``float64``, shape ``(height, width)``, sum 1.
 
-    Of a forest on principal components, each component's importance is shared out among the pixels it is made of.
+    For a forest on principal components, each component's importance is distributed over its pixels.
     """
     importance = forest.featureImportances.toArray()
     if pca is not None:
@@ -81,5 +82,5 @@ def pixel_importance(
 
 
 def count_nodes(forest: RandomForestClassificationModel) -> int:
-    """Splits and leaves of all trees."""
+    """Count the splits and leaves of all trees."""
     return int(forest.totalNumNodes)

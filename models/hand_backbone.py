@@ -1,7 +1,7 @@
 """The convolutions of MediaPipe's hand-landmark network (Zhang et al., 2020), as a Keras network with their weights.
 
-They were trained on some hundred thousand hands of all kinds to find 21 joints each: what they see of a hand is what
-tells its signs apart. The weights come with the package ``mediapipe`` (Apache 2.0), as a TensorFlow Lite file.
+They were trained on about a hundred thousand varied hands to locate 21 joints per hand. The same features distinguish
+the signs. The package ``mediapipe`` (Apache 2.0) provides the weights as a TensorFlow Lite file.
 """
 
 import importlib.util
@@ -21,7 +21,7 @@ _SAME = schema.Padding.SAME
 
 
 def hand_features(pixels: Any) -> Any:
-    """The averaged features of hands.
+    """Build the backbone and return its averaged features.
 
     Args:
         pixels: a Keras tensor, ``float32`` ``(batch, height, width, 3)``, 0..1; the network was trained on 224x224.
@@ -30,7 +30,7 @@ def hand_features(pixels: Any) -> Any:
         A Keras tensor, ``float32`` ``(batch, 1152)``.
 
     Raises:
-        TrainingError: the package is not installed.
+        TrainingError: the package ``mediapipe`` is not installed.
     """
     package = importlib.util.find_spec("mediapipe")
     if package is None or not package.submodule_search_locations:
@@ -43,7 +43,7 @@ def hand_features(pixels: Any) -> Any:
 
 
 class _Converter:
-    """From the file's operators, in their order, to Keras layers."""
+    """Converts the operators of a TensorFlow Lite graph, in their order, to Keras layers."""
 
     def __init__(self, graph: Any) -> None:
         self.graph = graph.subgraphs[0]
@@ -65,7 +65,7 @@ class _Converter:
                 return layers.GlobalAveragePooling2D(name="hand_features")(self.tensors[inputs[0]])
             else:
                 self.tensors[output] = self._convolution(name, number, operator)
-        raise ValueError("the file has no average over its features")
+        raise ValueError("the TensorFlow Lite file has no MEAN operator")
 
     def _constant(self, index: int) -> np.ndarray:
         tensor = self.graph.tensors[index]
@@ -88,8 +88,8 @@ class _Converter:
         else:
             layer = layers.DepthwiseConv2D(kernel.shape[1:3], **shared)
             kernel = kernel.transpose(1, 2, 3, 0)
-        found = layer(self.tensors[source])
+        output = layer(self.tensors[source])
         layer.set_weights([kernel, bias])
         if options.fusedActivationFunction == _RELU6:
-            return layers.ReLU(6.0, name=f"hand_{number}_relu")(found)
-        return found
+            return layers.ReLU(6.0, name=f"hand_{number}_relu")(output)
+        return output

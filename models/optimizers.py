@@ -1,15 +1,17 @@
-"""What a network is compiled with: Keras's optimizers, as an experiment names them, loss and metrics."""
+"""What a network is compiled with: a Keras optimizer chosen by the experiment, the loss and the metrics."""
+
+from typing import Any
 
 import keras
 
-from models.settings import Optimizer, Training
+from models.model_settings import Optimizer
 
-# Keras's default.
+# The default of keras.optimizers.AdamW.
 ADAMW_DECAY = 0.004
 
 
 def build_optimizer(settings: Optimizer, learning_rate: float) -> keras.optimizers.Optimizer:
-    """The optimizer of an experiment, with the learning rate of one process."""
+    """Build the optimizer of an experiment, with the learning rate of one process."""
     decay = settings.weight_decay
     if settings.name == "adamw" and decay is None:
         decay = ADAMW_DECAY
@@ -18,15 +20,21 @@ def build_optimizer(settings: Optimizer, learning_rate: float) -> keras.optimize
         return keras.optimizers.SGD(momentum=settings.momentum, **shared)
     if settings.name == "rmsprop":
         return keras.optimizers.RMSprop(momentum=settings.momentum, epsilon=settings.epsilon, **shared)
-    # AdamW is Adam whose weights decay apart from the gradient, as they do in every optimizer of Keras 2.15; its own
-    # class of that name Keras does not find again when Horovod hands the optimizer to its processes
+    # AdamW is Adam with decoupled weight decay, which is how every optimizer of Keras 2.15 applies weight_decay. Keras
+    # cannot look up its own class AdamW when Horovod deserializes the optimizer in its processes.
     return keras.optimizers.Adam(epsilon=settings.epsilon, **shared)
 
 
-def build_loss(settings: Training) -> keras.losses.Loss:
-    return keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing)
+def compile_arguments(settings: Optimizer, learning_rate: float, label_smoothing: float) -> dict[str, Any]:
+    """Build the optimizer, loss and metrics that a network is compiled with.
 
-
-def build_metrics() -> list[str | keras.metrics.Metric]:
-    """Those of every epoch, beside the loss."""
-    return ["accuracy", keras.metrics.Precision(name="precision"), keras.metrics.Recall(name="recall")]
+    Args:
+        settings: optimizer and its parameters.
+        learning_rate: learning rate of one process.
+        label_smoothing: fraction of a label's weight that is spread over all classes.
+    """
+    return {
+        "optimizer": build_optimizer(settings, learning_rate),
+        "loss": keras.losses.CategoricalCrossentropy(label_smoothing=label_smoothing),
+        "metrics": ["accuracy", keras.metrics.Precision(name="precision"), keras.metrics.Recall(name="recall")],
+    }

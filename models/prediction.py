@@ -22,14 +22,15 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from models.imports import no_garbage
+from models.model_settings import NUM_ALTERNATIVES
 from models.saved_network import load_network, save_network
-from models.settings import RUNNERS_UP
 from preprocessing.arrow import lists, to_rows
 from preprocessing.storage import reader
 
-# Pictures at a time: a network holds some hundred times their bytes.
+# The maximum batch size in pictures and in bytes; activations need about a hundred times the bytes of the pictures.
 BATCH, BATCH_BYTES = 512, 8 * 1024 * 1024
 
+# Bins of the expected calibration error.
 _BINS = 15
 
 PREDICTIONS = T.StructType(
@@ -47,12 +48,12 @@ PREDICTIONS = T.StructType(
 ANSWERS = T.StructType(
     [
         T.StructField("id", T.StringType()),
-        # Null where it is not known.
+        # Null if the label is unknown.
         T.StructField("label", T.StringType()),
-        # Null where the row cannot be used; reason and detail are null where it can.
+        # Null if the row was rejected; reason and detail are null if it was not.
         T.StructField("letter", T.StringType()),
         T.StructField("probability", T.FloatType()),
-        # The next likely ones, the likeliest first.
+        # The next most likely letters in decreasing order of probability.
         T.StructField(
             "next",
             T.ArrayType(
@@ -66,22 +67,29 @@ ANSWERS = T.StructType(
 
 
 def predict_with_network(images: DataFrame, model: keras.Model, classes: list[str]) -> DataFrame:
-    """The columns of ``PREDICTIONS`` for each row of an image table; the model is loaded once a Python worker."""
-    saved = images.sparkSession.sparkContext.broadcast(_saved(model))
+    """Predict the columns of ``PREDICTIONS`` for an image table; the model is loaded once per Python worker.
+
+    Args:
+        images: image table with the columns ``id``, ``source``, ``label`` and ``pixels``.
+        model: the network.
+        classes: class names in the order of the probabilities.
+    """
+    model_bytes = images.sparkSession.sparkContext.broadcast(_to_bytes(model))
 
     def predict(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        # once a worker: what an earlier network has left behind is garbage
+        # Only for the first import in a worker: later, no_garbage would keep what earlier networks left behind.
         with nullcontext() if "models.prediction" in sys.modules else no_garbage():
-            from models import prediction  # not by a name of this module's, which would import TensorFlow before
+            # A direct reference to _load would import TensorFlow earlier, when this function is unpickled.
+            from models import prediction
 
-        network, names = prediction._load(saved.value), np.array(classes)
+        network, class_names = prediction._load(model_bytes.value), np.array(classes)
         for batch in (batch for batch in batches if batch.num_rows):
             pixels = to_rows(batch.column("pixels"))
             size = min(BATCH, max(16, BATCH_BYTES // pixels.shape[1]))
             probabilities = np.concatenate([network(pixels[i : i + size]).numpy() for i in range(0, len(pixels), size)])
             columns = [
                 *(batch.column(name) for name in ("id", "source", "label")),
-                pa.array(names[probabilities.argmax(axis=1)]),
+                pa.array(class_names[probabilities.argmax(axis=1)]),
                 lists(probabilities),
             ]
             yield pa.RecordBatch.from_arrays(columns, names=PREDICTIONS.names)
@@ -92,93 +100,98 @@ def predict_with_network(images: DataFrame, model: keras.Model, classes: list[st
 def predict_with_forest(
     images: DataFrame, pipeline: PipelineModel, forest: RandomForestClassificationModel, classes: list[str]
 ) -> DataFrame:
-    """The columns of ``PREDICTIONS`` for each row of an image table."""
-    # those of the label, which may not be known, are the training's
+    """Predict the columns of ``PREDICTIONS`` for an image table, see :func:`predict_with_network`."""
+    # The label stages are for training only; new rows may have unknown labels.
     features = PipelineModel(
         [stage for stage in pipeline.stages if not isinstance(stage, StringIndexerModel | OneHotEncoderModel)]
     )
     predicted = forest.transform(features.transform(images))
     probabilities = vector_to_array(F.col("probability"), dtype="float32")
-    prediction = _name(F.col("prediction"), classes)
+    prediction = _class_name(F.col("prediction"), classes)
     return predicted.select(
         "id", "source", "label", prediction.alias("prediction"), probabilities.alias("probabilities")
     )
 
 
 def answer(rows: DataFrame, predict: Callable[[DataFrame], DataFrame], classes: list[str]) -> DataFrame:
-    """Predict what can be, and say of each row what it shows.
+    """Predict the usable rows and pass on the rejected ones with their reasons.
 
     Args:
-        rows: the columns of :data:`preprocessing.inputs.INPUT_TABLE`.
-        predict: gives the columns of ``PREDICTIONS`` for the columns id, source, label and pixels.
-        classes: in the order of the probabilities.
+        rows: rows with the columns of :data:`preprocessing.inputs.INPUT_TABLE`.
+        predict: function from the columns id, source, label and pixels to the columns of ``PREDICTIONS``.
+        classes: class names in the order of the probabilities.
 
     Returns:
-        The columns of ``ANSWERS``, a row for each.
+        One row with the columns of ``ANSWERS`` for each input row.
     """
     usable = rows.where(F.col("reason").isNull()).select(
         "id", F.lit("").alias("source"), F.coalesce("label", F.lit("")).alias("label"), "pixels"
     )
-    named = F.arrays_zip(F.col("probabilities").alias("probability"), F.lit(classes).alias("letter"))
-    best = F.slice(F.reverse(F.array_sort(named)), 1, 1 + RUNNERS_UP)
+    candidates = F.arrays_zip(F.col("probabilities").alias("probability"), F.lit(classes).alias("letter"))
+    best = F.slice(F.reverse(F.array_sort(candidates)), 1, 1 + NUM_ALTERNATIVES)
     predicted = predict(usable).withColumn("best", best)
     answered = predicted.select(
         "id",
         F.when(F.col("label") != "", F.col("label")).alias("label"),
         F.col("prediction").alias("letter"),
         F.array_max("probabilities").alias("probability"),
-        F.slice("best", 2, RUNNERS_UP).alias("next"),
+        F.slice("best", 2, NUM_ALTERNATIVES).alias("next"),
         *(F.lit(None).cast("string").alias(name) for name in ("reason", "detail")),
     )
-    others = [
+    rejected_columns = [
         F.lit(None).cast(ANSWERS[name].dataType).alias(name)
         if name in ("letter", "probability", "next")
         else F.col(name)
         for name in ANSWERS.names
     ]
-    return answered.union(rows.where(F.col("reason").isNotNull()).select(others))
+    return answered.union(rows.where(F.col("reason").isNotNull()).select(rejected_columns))
 
 
 def count_answers(answers: DataFrame, classes: list[str]) -> tuple[dict[str, Any], np.ndarray, list[str]]:
-    """Count the columns of ``ANSWERS``, which are looked at once.
+    """Count answers in one pass over them.
+
+    Args:
+        answers: rows with the columns of ``ANSWERS``.
+        classes: class names.
 
     Returns:
-        ``rows``, those ``rejected`` with their ``reasons``, the ``unlabelled`` and the ``labelled``, and of the latter
-        those with ``other_labels`` than the classes, by label, which cannot be right; how often each label (row) was
-        taken for each (column), ``int64`` of shape ``(labels, labels)``; and the labels, the classes first.
+        A tuple ``(counts, confusion, labels)``. ``counts`` has the numbers of ``rows``, ``rejected`` rows with their
+        ``reasons``, ``unlabeled`` and ``labeled`` rows, and ``other_labels``: the number of labeled rows by each label
+        that is not a class and thus cannot be predicted. ``confusion`` counts how often each label (row) was predicted
+        as each label (column), ``int64`` of shape ``(labels, labels)``. ``labels`` starts with the classes.
     """
-    known = F.when(F.col("reason").isNull(), F.col("label")).alias("label")
-    counted = answers.groupBy("reason", known, "letter").count().orderBy("reason", "label").collect()
-    others = sorted({row["label"] for row in counted if row["label"] is not None} - set(classes))
-    labels = [*classes, *others]
-    place = {name: index for index, name in enumerate(labels)}
+    label_if_usable = F.when(F.col("reason").isNull(), F.col("label")).alias("label")
+    groups = answers.groupBy("reason", label_if_usable, "letter").count().orderBy("reason", "label").collect()
+    other_labels = sorted({row["label"] for row in groups if row["label"] is not None} - set(classes))
+    labels = [*classes, *other_labels]
+    label_indices = {label: index for index, label in enumerate(labels)}
     confusion = np.zeros((len(labels), len(labels)), dtype=np.int64)
-    counts = dict.fromkeys(("rows", "rejected", "unlabelled", "labelled"), 0)
+    counts = dict.fromkeys(("rows", "rejected", "unlabeled", "labeled"), 0)
     reasons: dict[str, int] = {}
-    for reason, label, letter, count in counted:
+    for reason, label, letter, count in groups:
         counts["rows"] += count
         if reason is not None:
             counts["rejected"] += count
             reasons[reason] = reasons.get(reason, 0) + count
         elif label is None:
-            counts["unlabelled"] += count
+            counts["unlabeled"] += count
         else:
-            counts["labelled"] += count
-            confusion[place[label], place[letter]] += count
-    unknown = {name: int(confusion[place[name]].sum()) for name in others}
-    return counts | {"reasons": reasons, "other_labels": unknown}, confusion, labels
+            counts["labeled"] += count
+            confusion[label_indices[label], label_indices[letter]] += count
+    other_counts = {label: int(confusion[label_indices[label]].sum()) for label in other_labels}
+    return counts | {"reasons": reasons, "other_labels": other_counts}, confusion, labels
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What predictions are worth.
+class Evaluation:
+    """Metrics of a set of predictions.
 
     Args:
-        confusions: how often each class (row) was predicted as each class (column), by source; ``int64``, shape
-            ``(classes, classes)``.
-        loss: the mean cross-entropy of the true class.
-        calibration_error: the expected calibration error: how far the probability of the answer is from how often it is
-            right, on average over 15 bins of it (Naeini et al., 2015); 0..1.
+        confusions: confusion matrix of each source: how often each class (row) was predicted as each class (column),
+            ``int64``, shape ``(classes, classes)``.
+        loss: mean cross-entropy of the true class.
+        calibration_error: expected calibration error, 0..1: mean difference between the probability of the predicted
+            class and its accuracy over 15 bins of the probability (Naeini et al., 2015).
     """
 
     confusions: dict[str, np.ndarray]
@@ -186,65 +199,73 @@ class Judged:
     calibration_error: float
 
 
-def judge(predictions: DataFrame, classes: list[str]) -> Judged:
-    """Look at all predictions once; ``classes`` are in the order of the probabilities."""
-    place = {name: index for index, name in enumerate(classes)}
-    places = F.create_map(*[F.lit(value) for pair in place.items() for value in pair])
+def evaluate(predictions: DataFrame, classes: list[str]) -> Evaluation:
+    """Evaluate predictions in one pass over them.
+
+    Args:
+        predictions: rows with the columns of ``PREDICTIONS``.
+        classes: class names in the order of the probabilities.
+    """
+    class_indices = {name: index for index, name in enumerate(classes)}
+    index_map = F.create_map(*[F.lit(value) for pair in class_indices.items() for value in pair])
     probability = F.array_max("probabilities")
-    likelihood = F.col("probabilities")[places[F.col("label")]]
+    likelihood = F.col("probabilities")[index_map[F.col("label")]]
     by_bin = F.least(F.floor(probability * _BINS), F.lit(_BINS - 1)).alias("bin")
-    counted = predictions.groupBy("source", "label", "prediction", by_bin).agg(
+    groups = predictions.groupBy("source", "label", "prediction", by_bin).agg(
         F.count(F.lit(1)).alias("count"),
         F.sum(-F.log(F.greatest(likelihood, F.lit(1e-7)))).alias("loss"),
         F.sum((F.col("label") == F.col("prediction")).cast("double") - probability).alias("gap"),
     )
     confusions: dict[str, np.ndarray] = {}
     gaps, loss, total = np.zeros(_BINS), 0.0, 0
-    for row in counted.orderBy("source").collect():
+    for row in groups.orderBy("source").collect():
         confusion = confusions.setdefault(row["source"], np.zeros((len(classes), len(classes)), dtype=np.int64))
-        confusion[place[row["label"]], place[row["prediction"]]] += row["count"]
+        confusion[class_indices[row["label"]], class_indices[row["prediction"]]] += row["count"]
         gaps[row["bin"]] += row["gap"]
         loss += row["loss"]
         total += row["count"]
-    return Judged(confusions, loss / max(total, 1), float(np.abs(gaps).sum() / max(total, 1)))
+    return Evaluation(confusions, loss / max(total, 1), float(np.abs(gaps).sum() / max(total, 1)))
 
 
 def striking_predictions(predictions: DataFrame, images: DataFrame, limit: int) -> DataFrame:
-    """Predictions to look at, with their ``pixels`` and the ``probability`` of what was predicted: the most certain
-    mistakes first, then some that are right."""
-    answers = _answers(predictions)
-    certain = F.when(_wrong(), -F.col("probability"))
-    return _with_pixels(answers.orderBy(_wrong().desc(), certain, "id").limit(limit), images)
+    """Select predictions for display: the most confident mistakes first, then some correct predictions.
+
+    Returns:
+        At most ``limit`` rows with the columns ``pixels``, ``label``, ``prediction`` and ``probability``.
+    """
+    confident_mistakes_first = F.when(_is_wrong(), -F.col("probability"))
+    selected = _top_probabilities(predictions).orderBy(_is_wrong().desc(), confident_mistakes_first, "id").limit(limit)
+    return _with_pixels(selected, images)
 
 
 def mistakes_of_pairs(predictions: DataFrame, images: DataFrame, pairs: list[tuple[str, str]], limit: int) -> DataFrame:
-    """As :func:`striking_predictions`, of each pair of a label and what it was taken for ``limit`` rows at most."""
-    place = F.row_number().over(Window.partitionBy("label", "prediction").orderBy("id"))
-    named = F.concat_ws(">", "label", "prediction").isin([f"{label}>{prediction}" for label, prediction in pairs])
-    mistakes = _answers(predictions).where(_wrong() & named).withColumn("place", place)
-    return _with_pixels(mistakes.where(F.col("place") <= limit), images)
+    """Select at most ``limit`` mistakes of each ``(label, prediction)`` pair, see :func:`striking_predictions`."""
+    row_number = F.row_number().over(Window.partitionBy("label", "prediction").orderBy("id"))
+    in_pairs = F.concat_ws(">", "label", "prediction").isin([f"{label}>{prediction}" for label, prediction in pairs])
+    mistakes = _top_probabilities(predictions).where(_is_wrong() & in_pairs).withColumn("row_number", row_number)
+    return _with_pixels(mistakes.where(F.col("row_number") <= limit), images)
 
 
-def _wrong() -> Column:
+def _is_wrong() -> Column:
     return F.col("label") != F.col("prediction")
 
 
-def _answers(predictions: DataFrame) -> DataFrame:
+def _top_probabilities(predictions: DataFrame) -> DataFrame:
     return predictions.select("id", "label", "prediction", F.array_max("probabilities").alias("probability"))
 
 
-def _with_pixels(answers: DataFrame, images: DataFrame) -> DataFrame:
-    rows = images.select("id", "pixels").join(F.broadcast(answers), "id", how="inner")
-    return rows.orderBy(_wrong().desc(), F.col("probability").desc(), "id").select(
+def _with_pixels(predictions: DataFrame, images: DataFrame) -> DataFrame:
+    rows = images.select("id", "pixels").join(F.broadcast(predictions), "id", how="inner")
+    return rows.orderBy(_is_wrong().desc(), F.col("probability").desc(), "id").select(
         "pixels", "label", "prediction", "probability"
     )
 
 
-def _name(index: Column, classes: list[str]) -> Column:
-    return F.element_at(F.lit(classes), index.cast("int") + 1)
+def _class_name(index: Column, class_names: list[str]) -> Column:
+    return F.element_at(F.lit(class_names), index.cast("int") + 1)
 
 
-def _saved(model: keras.Model) -> bytes:
+def _to_bytes(model: keras.Model) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.keras"
         save_network(model, path)
@@ -254,38 +275,47 @@ def _saved(model: keras.Model) -> bytes:
 _loaded: dict[int, Callable[[np.ndarray], tf.Tensor]] = {}
 
 
-def _load(saved: bytes) -> Callable[[np.ndarray], tf.Tensor]:
-    """The network, built once a Python worker and kept for its next tasks, as one graph for batches of any size."""
-    key = hash(saved)
+def _load(model_bytes: bytes) -> Callable[[np.ndarray], tf.Tensor]:
+    """Return the network as one graph for batches of any size, loaded once per Python worker and cached."""
+    key = hash(model_bytes)
     if key not in _loaded:
         _loaded.clear()
-        with suppress(RuntimeError):  # TensorFlow has begun: in this worker, with an earlier network
-            # a worker has one core, and TensorFlow would start threads for all
+        with suppress(RuntimeError):  # TensorFlow is already initialized if the worker loaded an earlier network
+            # A worker has one core, but by default TensorFlow starts threads for all cores of the host.
             tf.config.threading.set_intra_op_parallelism_threads(1)
             tf.config.threading.set_inter_op_parallelism_threads(1)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.keras"
-            path.write_bytes(saved)
+            path.write_bytes(model_bytes)
             network = load_network(path)
         _loaded[key] = tf.function(
             functools.partial(network, training=False),
             input_signature=[tf.TensorSpec(network.input_shape, tf.uint8)],
-            # nothing in a network is Python's to decide, and what would be written for it stays in the temporary folder
+            # The networks have no Python control flow, and autograph would leave files in the temporary folder.
             autograph=False,
         )
     return _loaded[key]
 
 
 def count_disagreements(spark: SparkSession, first: str, second: str) -> tuple[int, int]:
-    """How many rows only the first, and only the second, of two runs' predictions has right."""
+    """Compare the predictions of two runs.
 
-    def hits(path: str, name: str) -> DataFrame:
+    Args:
+        spark: the session.
+        first: path of the first run's predictions.
+        second: path of the second run's predictions.
+
+    Returns:
+        The numbers of rows that only the first and only the second run predicted correctly.
+    """
+
+    def correct(path: str, name: str) -> DataFrame:
         return reader(spark).parquet(path).select("id", (F.col("prediction") == F.col("label")).alias(name))
 
     counts = {
         (row["first"], row["second"]): row["count"]
-        for row in hits(first, "first")
-        .join(hits(second, "second"), "id", how="inner")
+        for row in correct(first, "first")
+        .join(correct(second, "second"), "id", how="inner")
         .groupBy("first", "second")
         .count()
         .collect()

@@ -1,4 +1,4 @@
-"""Networks as they are saved, in Keras's own format."""
+"""Saving and loading networks in the Keras format (``.keras``)."""
 
 import tempfile
 import uuid
@@ -13,32 +13,32 @@ from models.network_check import WEIGHTS, UncheckedError, read_checked
 
 
 def save_network(model: keras.Model, path: Path) -> None:
-    """Write a network in Keras's own format, a zip file. It appears when it is whole.
+    """Write a network in the Keras format, a zip file. The file is published atomically.
 
     Args:
         model: the network.
-        path: ends in ``.keras``; what is there is replaced.
+        path: path that ends in ``.keras``; an existing file is replaced.
     """
-    half = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.keras")
+    temporary_path = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.keras")
     try:
-        # By the file's name alone Keras 2.15 writes HDF5 from the second file on, in all threads but the one in which
-        # it was imported: what it decides by is kept for that thread.
-        model.save(half, save_format="keras_v3")
-        half.replace(path)
+        # Without save_format, Keras 2.15 writes HDF5 from the second file on in every thread except the one that
+        # imported it, because the flag that selects the format is thread-local.
+        model.save(temporary_path, save_format="keras_v3")
+        temporary_path.replace(path)
     finally:
-        half.unlink(missing_ok=True)
+        temporary_path.unlink(missing_ok=True)
 
 
 def load_network(path: Path) -> keras.Model:
-    """Load a network without running code that lies in its file.
+    """Load a network without running code from its file.
 
-    Only what this project's networks are made of is loaded, see :mod:`models.network_check`.
+    Only the layers that this project's networks use are loaded, see :mod:`models.network_check`.
 
     Returns:
         The network, not compiled.
 
     Raises:
-        TrainingError: the file is no network, or holds something else.
+        TrainingError: the file does not exist, is not a network, or contains anything that is not allowed.
     """
     try:
         with zipfile.ZipFile(path) as file:
@@ -47,30 +47,30 @@ def load_network(path: Path) -> keras.Model:
         raise TrainingError(f"{path}: no such file") from error
     except UncheckedError as error:
         raise TrainingError(f"{path}: {error}") from error
-    except Exception as error:  # whatever the readers of zip, JSON and HDF5 stumble over in a file that others made
-        raise TrainingError(f"{path}: no network in Keras's format: {_first_line(error)}") from error
+    except Exception as error:  # an untrusted file can raise any error in the zip, JSON and HDF5 readers
+        raise TrainingError(f"{path}: not a network in the Keras format: {_first_line(error)}") from error
     try:
         with tempfile.TemporaryDirectory() as folder:
-            content = Path(folder) / WEIGHTS
-            content.write_bytes(weights)
-            # What was checked, and faster than keras.models.load_model, which looks for each weight from the zip
-            # file's beginning: 2 s for ResNet-50, not 17.
+            weights_path = Path(folder) / WEIGHTS
+            weights_path.write_bytes(weights)
+            # This loads exactly what was checked. It takes 2 s for ResNet-50; keras.models.load_model takes 17 s,
+            # because it searches the zip file from its beginning for each weight.
             network = keras.saving.deserialize_keras_object(config, safe_mode=True)
-            network.load_weights(content)
+            network.load_weights(weights_path)
             return network
-    except Exception as error:  # whatever Keras stumbles over
+    except Exception as error:  # Keras can raise any error
         raise TrainingError(f"{path}: cannot be loaded: {_first_line(error)}") from error
 
 
 def check_saved(model: keras.Model, path: Path) -> None:
-    """Read a network back, as the jobs that use it will.
+    """Load a saved network and compare its weights with the trained network.
 
     Raises:
-        TrainingError: it cannot be loaded, or has other weights.
+        TrainingError: the file cannot be loaded, or its weights differ.
     """
-    kept, found = model.get_weights(), load_network(path).get_weights()
-    if len(kept) != len(found) or not all(map(np.array_equal, kept, found)):
-        raise TrainingError(f"{path}: has other weights than the network that was saved there")
+    trained, saved = model.get_weights(), load_network(path).get_weights()
+    if len(trained) != len(saved) or not all(map(np.array_equal, trained, saved)):
+        raise TrainingError(f"{path}: its weights differ from those of the trained network")
 
 
 def _first_line(error: Exception) -> str:

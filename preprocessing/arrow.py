@@ -1,11 +1,11 @@
-"""Arrow's columns as arrays and back, without a copy and without a loop over rows."""
+"""Conversion between Arrow columns and NumPy arrays, without a copy and without a loop over rows."""
 
 import numpy as np
 import pyarrow as pa
 
 
 def content(values: pa.Array) -> memoryview:
-    """The bytes of all strings, or binary values, one after the other, as they lie in memory."""
+    """The concatenated bytes of all strings or binary values, as they are in memory."""
     if len(values) == 0:
         return memoryview(b"")
     _, offsets, data = values.buffers()
@@ -14,17 +14,17 @@ def content(values: pa.Array) -> memoryview:
 
 
 def to_rows(values: pa.BinaryArray) -> np.ndarray:
-    """Values of one length, as ``uint8`` of shape ``(values, length)``."""
+    """Convert binary values of equal length to ``uint8`` of shape ``(values, length)``."""
     return np.frombuffer(content(values), dtype=np.uint8).reshape(len(values), -1)
 
 
 def from_rows(rows: np.ndarray) -> pa.BinaryArray:
-    """A value for each row of ``uint8``."""
+    """Convert each row of ``uint8`` numbers to a binary value."""
     return pa.BinaryArray.from_buffers(pa.binary(), len(rows), [None, _offsets(rows), pa.py_buffer(rows)])
 
 
 def lists(rows: np.ndarray) -> pa.ListArray:
-    """A list for each row of numbers."""
+    """Convert each row of numbers to a list."""
     offsets = pa.Array.from_buffers(pa.int32(), len(rows) + 1, [None, _offsets(rows)])
     return pa.ListArray.from_arrays(offsets, rows.ravel())
 

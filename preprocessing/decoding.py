@@ -1,4 +1,4 @@
-"""Files of pictures to pixels of one size and colour, each that cannot be used with its reason."""
+"""Decoding of picture files into pixels of one size and color; a file that cannot be used has a reason."""
 
 import io
 import warnings
@@ -7,17 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from preprocessing.settings import Preprocessing
+from preprocessing.data_settings import Preprocessing
 
 MIN_SIDE = 8
 MAX_BYTES = 64 * 1024 * 1024
-_MODES = {"grey": "L", "rgb": "RGB"}
-_DEEP = ("I;16", "I;16B", "I;16L", "I")
+_MODES = {"gray": "L", "rgb": "RGB"}
+_DEEP_MODES = ("I;16", "I;16B", "I;16L", "I")
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """A picture's bytes, a byte a channel a pixel, or the kind of fault and what exactly was found."""
+    """The pixels of a picture, one byte per channel and pixel, or the reason why it cannot be used, with details."""
 
     pixels: bytes | None = None
     reason: str | None = None
@@ -25,54 +25,55 @@ class Decoded:
 
 
 def decode(content: bytes, settings: Preprocessing, formats: tuple[str, ...] | None = None) -> Decoded:
-    """Decode a file: upright by its EXIF orientation, its shorter side resized, its centre cut out.
+    """Decode a file: rotate it by its EXIF orientation, resize its shorter side and crop its center.
 
-    Grey, colour, palette, CMYK and 16-bit pictures become 8-bit grey or colour; what is transparent becomes white.
+    Gray, color, palette, CMYK and 16-bit pictures become 8-bit gray or color; transparent pixels become white.
 
     Args:
-        content: JPEG, PNG or what else Pillow reads.
-        settings: ``size``, ``short_side`` and ``color`` count.
-        formats: of Pillow's that are read; none given: all of them.
+        content: a file in JPEG, PNG or any other format that Pillow reads.
+        settings: preprocessing settings, of which ``size``, ``short_side`` and ``color`` are used.
+        formats: Pillow's names of the accepted formats. None: all formats are accepted.
     """
     if not content:
         return Decoded(reason="empty file", detail="0 bytes")
     try:
-        # beyond 89 million pixels Pillow suspects a file that unpacks into all of the memory
+        # Above 89 million pixels Pillow suspects a decompression bomb, which would fill the memory.
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(content), formats=formats)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         return Decoded(reason="too large a picture", detail=str(error).split(",")[0])
     except UnidentifiedImageError:
-        return Decoded(reason="not a picture", detail=f"{len(content):,} bytes that no format begins with")
-    except Exception as error:  # whatever a format's own code stumbles over
-        return Decoded(reason="corrupt picture", detail=_said(error))
+        return Decoded(reason="not a picture", detail=f"{len(content):,} bytes in no known format")
+    except Exception as error:  # The code of each format raises exceptions of its own.
+        return Decoded(reason="corrupt picture", detail=_message(error))
     if min(image.size) < MIN_SIDE:
         return Decoded(
             reason="too small a picture",
-            detail=f"{image.width} x {image.height} pixels; {MIN_SIDE} a side are the least",
+            detail=f"{image.width} x {image.height} pixels; the minimum is {MIN_SIDE} per side",
         )
     try:
-        # a JPEG can be decoded at a half, a quarter or an eighth of its size: most of a camera's pixels go unread
+        # A JPEG can be decoded at a half, a quarter or an eighth of its size, which skips most of a camera's pixels.
         image.draft(_MODES[settings.color], (settings.short_side, settings.short_side))
-        return Decoded(_fit(_flat(image, settings.color), settings).tobytes())
+        return Decoded(_fit(_flatten(image, settings.color), settings).tobytes())
     except Exception as error:
         truncated = "truncated" in str(error) or isinstance(error, EOFError)
-        return Decoded(reason="truncated picture" if truncated else "corrupt picture", detail=_said(error))
+        return Decoded(reason="truncated picture" if truncated else "corrupt picture", detail=_message(error))
 
 
 def resize_pixels(pixels: bytes, shape: tuple[int, int, int], settings: Preprocessing) -> bytes:
-    """Bring ``uint8`` pixels of ``shape``, ``(height, width, channels)``, to the size and colour of the settings."""
+    """Convert ``uint8`` pixels of ``shape``, ``(height, width, channels)``, to the size and color of the settings."""
     if shape == settings.shape and settings.short_side == settings.size:
         return pixels
     image = Image.fromarray(np.frombuffer(pixels, dtype=np.uint8).reshape(shape).squeeze())
     return _fit(image.convert(_MODES[settings.color]), settings).tobytes()
 
 
-def _flat(image: Image.Image, color: str) -> Image.Image:
+def _flatten(image: Image.Image, color: str) -> Image.Image:
+    """The picture upright, without transparency, in 8-bit gray or color."""
     image.load()
     image = ImageOps.exif_transpose(image)
-    if image.mode in _DEEP:
+    if image.mode in _DEEP_MODES:
         image = Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
     elif image.mode == "F":
         raise ValueError("pixels are floating-point numbers")
@@ -83,7 +84,7 @@ def _flat(image: Image.Image, color: str) -> Image.Image:
 
 
 def _fit(image: Image.Image, settings: Preprocessing) -> Image.Image:
-    """The centre of a picture whose shorter side is resized; of what lies beyond nothing is made larger first."""
+    """Resize the shorter side and crop the center; pixels outside the crop are never resized."""
     side = min(image.size) * settings.size / settings.short_side
     left, top = (image.width - side) / 2, (image.height - side) / 2
     size = (int(settings.size), int(settings.size))
@@ -91,5 +92,5 @@ def _fit(image: Image.Image, settings: Preprocessing) -> Image.Image:
     return image.resize(size, Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
 
 
-def _said(error: Exception) -> str:
+def _message(error: Exception) -> str:
     return str(error).strip() or type(error).__name__

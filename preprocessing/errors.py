@@ -1,5 +1,5 @@
-"""What is wrong with what a user gave, in one message that names it; jobs print it without a traceback."""
+"""Errors in the input of a user; jobs print their message without a traceback."""
 
 
 class InputError(ValueError):
-    """A file, row or path that cannot be used as it is."""
+    """A file, row, path or setting cannot be used; the message names it and the problem."""

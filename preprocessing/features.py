@@ -1,4 +1,4 @@
-"""The image table to features, as a Spark ML pipeline: scaled, assembled, indexed, encoded."""
+"""The Spark ML pipeline from the image table to features: scaled and assembled pixels, indexed and encoded labels."""
 
 import math
 from typing import Any
@@ -16,21 +16,21 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from preprocessing.errors import InputError
-from preprocessing.normalisation import Normalisation
+from preprocessing.normalization import Normalization
 from preprocessing.principal_components import fit_principal_components
 
-# The covariance of all features is held on the driver: of 4,096 they are 134 MB.
+# The driver holds the covariance matrix of all features: 134 MB for 4,096 features.
 MAX_PCA_FEATURES = 4096
 
 
-class PixelScaler(  # type: ignore[misc]  # pyspark's own classes are mixed like this
+class PixelScaler(  # type: ignore[misc]  # PySpark's own classes combine these mixins
     Transformer, HasInputCol, HasOutputCol, DefaultParamsReadable, DefaultParamsWritable
 ):
-    """Pixels as bytes to a dense vector of doubles: each byte times its channel's ``scale``, plus its ``offset``."""
+    """Converts bytes to a dense vector of doubles: each byte times the ``scale`` of its channel plus its ``offset``."""
 
-    scale: Param = Param(Params._dummy(), "scale", "a factor for each channel", TypeConverters.toListFloat)
-    offset: Param = Param(Params._dummy(), "offset", "what is added, for each channel", TypeConverters.toListFloat)
-    size: Param = Param(Params._dummy(), "size", "values of a vector; 0: not known", TypeConverters.toInt)
+    scale: Param = Param(Params._dummy(), "scale", "the factor of each channel", TypeConverters.toListFloat)
+    offset: Param = Param(Params._dummy(), "offset", "the value added to each channel", TypeConverters.toListFloat)
+    size: Param = Param(Params._dummy(), "size", "the length of the vector; 0 if unknown", TypeConverters.toInt)
 
     @keyword_only
     def __init__(
@@ -59,44 +59,44 @@ class PixelScaler(  # type: ignore[misc]  # pyspark's own classes are mixed like
 
         name, size = self.getOutputCol(), self.getOrDefault(self.size)
         dataset = dataset.withColumn(name, array_to_vector(scaled(F.col(self.getInputCol()))))
-        # the stages after it need not look into a row to know
+        # with this metadata the next stages need not read a row to know the vector's length
         return dataset.withMetadata(name, {"ml_attr": {"num_attrs": size}}) if size else dataset
 
 
 def fit_pipeline(
     images: DataFrame,
-    classes: list[str],
-    normalisation: Normalisation,
+    class_names: list[str],
+    normalization: Normalization,
     shape: tuple[int, int, int],
     components: int | None = None,
 ) -> PipelineModel:
-    """Fit the pipeline on training rows, whose classes are known.
+    """Fit the pipeline on the training rows.
 
-    It adds ``scaled`` and ``features`` (dense vectors, one double a pixel and channel; with PCA ``features`` are the
-    components, and ``assembled`` is what they are made of), ``label_index`` (double, the class's place in alphabetical
-    order) and ``label_onehot`` (a vector of one entry a class).
+    It adds ``scaled`` and ``features`` (dense vectors, one double per pixel and channel; with PCA ``features`` are the
+    principal components of ``assembled``), ``label_index`` (double, the index of the class in alphabetical order) and
+    ``label_onehot`` (a vector with one entry per class).
 
     Args:
         images: an image table.
-        classes: its labels, in alphabetical order.
-        normalisation: of the pixels.
+        class_names: its labels, in alphabetical order.
+        normalization: the normalization of the pixels.
         shape: ``(height, width, channels)`` of every picture.
-        components: how many principal components the features are reduced to; none: all pixels.
+        components: the number of principal components. None: the features are all pixels.
 
     Raises:
-        InputError: there are fewer features than components, or too many to reduce.
+        InputError: there are fewer features than components, or too many features for PCA.
     """
     features = math.prod(shape)
     if components is not None and not components <= features <= MAX_PCA_FEATURES:
         raise InputError(
-            f"forest.pca {components}: pictures of {features:,} values cannot be reduced to {components:,};"
-            f" {MAX_PCA_FEATURES:,} values at most are reduced: lower --preprocessing.size"
+            f"forest.pca {components}: pictures of {features:,} values cannot be reduced to {components:,} components;"
+            f" at most {MAX_PCA_FEATURES:,} values can be reduced: lower --preprocessing.size"
         )
     scaler = PixelScaler(
         inputCol="pixels",
         outputCol="scaled",
-        scale=list(normalisation.scale),
-        offset=list(normalisation.offset),
+        scale=list(normalization.scale),
+        offset=list(normalization.offset),
         size=features,
     )
     assembler = VectorAssembler(inputCols=["scaled"], outputCol="features" if components is None else "assembled")
@@ -108,11 +108,12 @@ def fit_pipeline(
         scaler,
         assembler,
         *reduction,
-        StringIndexerModel.from_labels(classes, inputCol="label", outputCol="label_index"),
+        StringIndexerModel.from_labels(class_names, inputCol="label", outputCol="label_index"),
         OneHotEncoder(inputCols=["label_index"], outputCols=["label_onehot"], dropLast=False),
     ]
     return Pipeline(stages=stages).fit(images)
 
 
 def fitted_pca(pipeline: PipelineModel) -> PCAModel | None:
+    """The PCA stage of the pipeline, or None if it has no such stage."""
     return next((stage for stage in pipeline.stages if isinstance(stage, PCAModel)), None)

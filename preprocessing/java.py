@@ -1,4 +1,4 @@
-"""What Java says of a failure, and what it cannot read."""
+"""The reasons that Java gives for failures, and the file names that it cannot read."""
 
 import re
 from typing import Any
@@ -13,57 +13,57 @@ _FRAME = re.compile(r"^\s+(at |\.\.\. \d+ (more|common frames))")
 
 
 def reason(error: BaseException) -> str:
-    """Why Spark or Java has failed, in one line that is never empty.
+    """The reason for a failure of Spark or Java, in one line that is never empty.
 
-    Of Java's causes it is the innermost that says something, of what a Python worker raised the exception itself.
+    It is the innermost of Java's causes that has a message, or the exception that a Python worker raised.
     """
     try:
-        # with Java's causes; it asks the JVM, which may have gone
-        text = str(error)
+        # This includes Java's causes. It asks the JVM, which may have ended.
+        message = str(error)
     except (Py4JError, OSError):
-        text = ""
-    text = text.partition("\n: ")[2] if text.startswith("An error occurred while calling") else text
-    causes = re.split(r"^\s*Caused by: ", text, flags=re.MULTILINE)
-    said = [line for line in map(_line, causes) if line]
-    telling = [line for line in said if not re.fullmatch(r"[\w.$]+", line)]
-    return (telling or said or [type(error).__name__])[-1]
+        message = ""
+    message = message.partition("\n: ")[2] if message.startswith("An error occurred while calling") else message
+    causes = re.split(r"^\s*Caused by: ", message, flags=re.MULTILINE)
+    lines = [line for line in map(_line, causes) if line]
+    with_message = [line for line in lines if not re.fullmatch(r"[\w.$]+", line)]
+    return (with_message or lines or [type(error).__name__])[-1]
 
 
 def _line(cause: str) -> str:
-    """The line of a cause that says most; empty: there is none."""
+    """The most informative line of a cause; empty if there is none."""
     lines = [line for line in cause.splitlines() if line.strip() and not _FRAME.match(line)]
     headers = [number for number, line in enumerate(lines) if line.rstrip().endswith(_TRACEBACK)]
     if headers:
         header = lines[headers[-1]]
-        # Spark indents what a worker has printed; before a traceback it may have the name of its own exception
+        # Spark indents the output of a worker. Before a traceback it may print the name of its own exception.
         depth = len(header) - len(header.lstrip())
         for line in lines[headers[-1] + 1 :]:
             if len(line) - len(line.lstrip()) <= depth:
                 return line.strip()
-    spoken = (_TASK.sub("", line).strip() for line in lines)
-    # "Error from python worker:" comes before what it was
-    return next((line for line in spoken if not line.endswith(":")), lines[0].strip().rstrip(":") if lines else "")
+    messages = (_TASK.sub("", line).strip() for line in lines)
+    # Lines such as "Error from python worker:" only introduce the message.
+    return next((line for line in messages if not line.endswith(":")), lines[0].strip().rstrip(":") if lines else "")
 
 
 def check_java_reads(jvm: Any, path: str) -> None:
-    """Make sure that Java can name a file or folder: under LANG=C it knows no letter beyond ASCII.
+    """Check that Java can represent the name of a file or folder: under LANG=C it can only represent ASCII.
 
     Args:
-        jvm: of the Spark session.
-        path: as a user has written it.
+        jvm: JVM of the Spark session.
+        path: path as the user entered it.
 
     Raises:
-        InputError: it has such a letter, and this JVM loses it.
+        InputError: The path has characters beyond ASCII, and this JVM does not read names as UTF-8.
     """
     if not path.isascii() and not reads_all_names(jvm):
         raise InputError(
-            f"{path}: Java reads names in {_encoding(jvm)} here, which has not all of these letters:"
-            " set LC_ALL=C.UTF-8, and start the job again"
+            f"{path}: Java reads file names as {_encoding(jvm)} here, which lacks some of these characters:"
+            " set LC_ALL=C.UTF-8, and restart the job"
         )
 
 
 def reads_all_names(jvm: Any) -> bool:
-    """Whether Java names files in UTF-8."""
+    """Whether Java reads and writes file names as UTF-8."""
     return _encoding(jvm).upper().replace("-", "") == "UTF8"
 
 

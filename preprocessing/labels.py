@@ -1,10 +1,10 @@
-"""Names of classes in one form, whatever a folder or a CSV file calls them."""
+"""Class names in one canonical form, regardless of the spelling in a folder name or CSV file."""
 
 import string
 from collections.abc import Collection
 
 LETTERS = tuple(string.ascii_uppercase)
-# J and Z are drawn in the air: a row of Sign-MNIST cannot show them.
+# J and Z are drawn in the air, so Sign-MNIST, which has still pictures, does not contain them.
 STILL_LETTERS = tuple(letter for letter in LETTERS if letter not in "JZ")
 OTHERS = ("Del", "Nothing", "Space")
 KNOWN = (*LETTERS, *string.digits, *OTHERS)
@@ -13,13 +13,13 @@ _ALIASES = {"delete": "Del", "blank": "Nothing", "background": "Nothing"} | {nam
 
 
 def class_name(name: str, allowed: Collection[str] = ()) -> str | None:
-    """The one form of a class's name: ``a`` is ``A``, ``delete`` is ``Del``, ``Blank`` is ``Nothing``.
+    """The canonical form of a class name: ``a`` becomes ``A``, ``delete`` ``Del`` and ``Blank`` ``Nothing``.
 
     Args:
-        name: as a folder is called.
-        allowed: names beyond letters, digits, Del, Nothing and Space; taken as they are.
+        name: name of a folder.
+        allowed: names beyond letters, digits, Del, Nothing and Space; they are not changed.
 
     Returns:
-        None where it is no class.
+        The canonical name; None if the name is not a class.
     """
     return name if name in allowed else _ALIASES.get(name.strip().lower())

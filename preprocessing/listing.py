@@ -1,4 +1,4 @@
-"""What lies in a folder of the user's, looked at once, by the file system: no name is a pattern or hidden to it."""
+"""The files in a user's folder, listed once by the file system, which treats no name as a pattern or as hidden."""
 
 import hashlib
 import os
@@ -16,23 +16,23 @@ from pyspark.sql import types as T
 
 from preprocessing.storage import FileEntry, Storage, reader
 
-# What systems put beside a user's files; like names that begin with a dot they are left out, and counted.
+# Files that operating systems and Spark add to a folder. Like hidden files, they are left out and counted.
 SYSTEM_NAMES = ("__macosx", "thumbs.db", "desktop.ini", "_success", "_metadata", "_common_metadata")
-# Kinds of files, told by their names; what is neither of the other two is taken for a picture.
+# Kinds of files, by their names. A file of neither of the first two kinds is taken for a picture.
 CSV, PARQUET, PICTURES = "CSV files", "Parquet files", "pictures"
-# Endings of a CSV file that is packed or not, those that are preferred first.
+# Suffixes of compressed and plain CSV files, in order of preference.
 PACKED = ("", ".gz", ".zip")
-# Names of a folder's files that are looked at one by one, where no folder tells the class.
+# The number of a folder's file names that are kept in the driver's memory and checked one by one.
 FEW_NAMES = 1000
 _ROWS = 10_000
 
 LISTING = T.StructType(
     [
-        # The path within the folder, as it is shown: a byte that is not UTF-8 is \\xNN.
+        # The path within the folder, as displayed: a byte that is not UTF-8 becomes \\xNN.
         T.StructField("file", T.StringType(), False),
-        # The whole path in bytes, to be opened by Python; null where Spark reads it.
+        # The full path in bytes, for Python to open; null if Spark reads the file.
         T.StructField("path", T.BinaryType()),
-        # Null where it is no regular file.
+        # Size in bytes; null if it is not a regular file.
         T.StructField("length", T.LongType()),
     ]
 )
@@ -43,7 +43,12 @@ _SCHEMA = pa.schema(
 
 @dataclass
 class Folder:
-    """The files that lie in one folder, not in folders of it: how many, and the first thousand with their bytes."""
+    """The files directly in one folder, without its subfolders.
+
+    Args:
+        count: number of files.
+        sizes: sizes in bytes of the first ``FEW_NAMES`` files, by name.
+    """
 
     count: int = 0
     sizes: dict[str, int] = field(default_factory=dict)
@@ -54,17 +59,17 @@ class Listing:
     """The files of a folder.
 
     Args:
-        path: what was listed, absolute.
-        root: the folder, or the one around the file.
-        parquet: all of its files, with the columns of ``LISTING``, where every executor sees it.
-        count: how many they are.
-        size: their bytes.
-        ignored: hidden and system files, which are none of them.
-        folders: those that lie in each folder, by its path within ``root``; folders of a folder are not in it.
-        empty: folders in which there is nothing else.
+        path: the folder or file that was listed, absolute.
+        root: the folder, or the parent folder of the file.
+        parquet: path of a Parquet file with the columns of ``LISTING``, one row per file, visible to every executor.
+        count: number of files.
+        size: total size in bytes.
+        ignored: number of hidden and system files, which are not included.
+        folders: the files directly in each folder, by its path within ``root``.
+        empty: paths of the empty folders.
         kinds: the first file of each kind.
-        csv_files: the paths of all CSV files as they are shown, and as they are.
-        digest: the same for the same names, sizes and times.
+        csv_files: the actual paths of all CSV files, by the displayed paths.
+        digest: digest of all names, sizes and modification times.
     """
 
     path: str
@@ -80,29 +85,30 @@ class Listing:
     digest: str
 
     def names(self, folders: Iterable[str] | None = None) -> Iterator[str]:
-        """The paths of the first thousand files of each folder, or of each of these folders."""
+        """The paths of the first ``FEW_NAMES`` files of each folder, or of each of the given folders."""
         for folder in self.folders if folders is None else folders:
             yield from (f"{folder}/{name}" if folder else name for name in self.folders[folder].sizes)
 
     def sizes(self, spark: SparkSession, folder: str) -> Mapping[str, int]:
-        """The names and bytes of all files that lie in a folder."""
-        found = self.folders.get(folder, Folder())
-        if found.count == len(found.sizes):
-            return found.sizes
-        within = F.col("file").startswith(f"{folder}/" if folder else "")
-        rows = self.read(spark).where(within).select("file", "length").collect()
+        """The sizes in bytes of all files directly in a folder, by name."""
+        files = self.folders.get(folder, Folder())
+        if files.count == len(files.sizes):
+            return files.sizes
+        is_inside = F.col("file").startswith(f"{folder}/" if folder else "")
+        rows = self.read(spark).where(is_inside).select("file", "length").collect()
         names = [(row["file"].rpartition("/"), row["length"] or 0) for row in rows]
-        return {name: length for (place, _, name), length in names if place == folder}
+        return {name: length for (parent, _, name), length in names if parent == folder}
 
     def read(self, spark: SparkSession) -> DataFrame:
-        """The columns of ``LISTING``."""
+        """The files, with the columns of ``LISTING``."""
         return reader(spark).schema(LISTING).parquet(self.parquet)
 
 
 def list_files(storage: Storage, root: str, work: str) -> Listing:
-    """List a folder, or a file as if it lay in a folder by itself.
+    """List a folder, or a file as if it were the only one in its folder.
 
-    The driver's memory does not grow with the number of files: their names go into ``work``, absolute, at once.
+    The driver's memory does not grow with the number of files: their names are written to ``work``, an absolute path,
+    as they are listed.
     """
     folders: dict[str, Folder] = {}
     empty: set[str] = set()
@@ -121,17 +127,17 @@ def list_files(storage: Storage, root: str, work: str) -> Listing:
                         empty.add(shown_name(entry.name))
                         empty.discard(shown_name(entry.name).rpartition("/")[0])
                     continue
-                digest += _number(entry)
+                digest += _digest(entry)
                 if is_folder and is_ignored(entry.name):
                     ignored += 1
                     continue
                 shown, path = shown_name(entry.name), f"{base}/{entry.name}".removeprefix("file://")
                 folder, _, name = shown.rpartition("/")
-                found = folders.setdefault(folder, Folder())
+                files = folders.setdefault(folder, Folder())
                 empty.discard(folder)
-                found.count += 1
-                if len(found.sizes) < FEW_NAMES:
-                    found.sizes[name] = entry.size or 0
+                files.count += 1
+                if len(files.sizes) < FEW_NAMES:
+                    files.sizes[name] = entry.size or 0
                 kinds.setdefault(_kind(name), shown)
                 if is_csv(name):
                     csv_files[shown] = entry.name
@@ -159,8 +165,8 @@ def list_files(storage: Storage, root: str, work: str) -> Listing:
 
 
 def is_csv(name: str) -> bool:
-    """Whether a file is called like a CSV file, packed or not."""
-    return name.lower().endswith(tuple(f".csv{packed}" for packed in PACKED))
+    """Whether a file has the suffix of a CSV file, compressed or not."""
+    return name.lower().endswith(tuple(f".csv{suffix}" for suffix in PACKED))
 
 
 def _kind(name: str) -> str:
@@ -173,17 +179,18 @@ def is_ignored(name: str) -> bool:
 
 
 def shown_name(name: str) -> str:
-    """A path as it can be printed and stored as UTF-8."""
+    """A path in a form that can be printed and stored as UTF-8."""
     return os.fsencode(name).decode(errors="backslashreplace")
 
 
-def _number(entry: FileEntry) -> int:
-    about = os.fsencode(f"{entry.name}\0{entry.size}\0{entry.modified}")
-    return int.from_bytes(hashlib.blake2b(about, digest_size=16).digest(), "big")
+def _digest(entry: FileEntry) -> int:
+    """A hash of one file; the sum over all files does not depend on their order."""
+    fields = os.fsencode(f"{entry.name}\0{entry.size}\0{entry.modified}")
+    return int.from_bytes(hashlib.blake2b(fields, digest_size=16).digest(), "big")
 
 
 def _write(writer: pq.ParquetWriter, rows: list[tuple[str, bytes | None, int | None]]) -> None:
     columns = zip(*rows, strict=True) if rows else ([], [], [])
-    arrays = [pa.array(list(column), kind) for column, kind in zip(columns, _SCHEMA.types, strict=True)]
+    arrays = [pa.array(list(column), type_) for column, type_ in zip(columns, _SCHEMA.types, strict=True)]
     writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=_SCHEMA))
     rows.clear()

@@ -1,4 +1,4 @@
-"""From folders of files to one table of images that can be trained and judged on, and its fitted pipeline."""
+"""Turns folders of files into one image table for training and evaluation, and fits its pipeline."""
 
 import functools
 import math
@@ -18,18 +18,18 @@ from pyspark.sql import functions as F
 from preprocessing.cleansing import (
     Rejections,
     check_counts,
-    check_share,
+    check_rejected_fraction,
     check_sources,
     count_rejections,
     mark_unusable,
     rejected_rows,
 )
+from preprocessing.data_settings import Source
 from preprocessing.features import fit_pipeline
 from preprocessing.listing import Listing
-from preprocessing.normalisation import Normalisation, by_channel, by_range
+from preprocessing.normalization import Normalization, by_channel, by_range
 from preprocessing.schema import IMAGE_TABLE, TRAIN
-from preprocessing.settings import Source
-from preprocessing.similarity import count_near_copies, similar_groups
+from preprocessing.similarity import count_near_duplicates, similar_groups
 from preprocessing.sources import Sources, list_sources, read_sources
 from preprocessing.splitting import (
     CountedImages,
@@ -38,52 +38,54 @@ from preprocessing.splitting import (
     check_sources_agree,
     count_images,
     keep_fraction,
+    rows_to_divide,
     split_by_group,
     split_by_row,
-    to_divide,
 )
 from preprocessing.storage import Storage, reader
 
 BATCH_BYTES = 8 * 1024 * 1024
-# Less of a split's pixels is one task.
+# A split with at most this many bytes of pixels is read by one task.
 TASK_BYTES = 8 * 1024 * 1024
-# What a task is given of pictures that are joined with what is known of them.
+# The bytes of pixels per partition when pixels are joined with their labels and splits.
 PARTITION_BYTES = 128 * 1024 * 1024
-NearCopies = dict[str, dict[str, int]]
+NearDuplicates = dict[str, dict[str, int]]
 
 
 @dataclass(frozen=True)
 class PreparedImages:
-    """Cleansed, split images.
+    """Cleansed images, divided into splits.
 
     Args:
-        images: an image table.
-        rejected: the rows set aside, with the columns of ``REJECTED_TABLE``.
-        rejections: how many, and why.
-        counted: how many they are, and their fingerprints.
-        load_near_copies: gives those of validation and test pictures in training, see :func:`count_near_copies`;
-            ``before`` is what a split by row would have, where it is by group.
-        normalisation: measured on the training rows, or that of the range.
-        classes: in the order of ``label_index``.
+        images: the image table.
+        rejected: the rejected rows, with the columns of ``REJECTED_TABLE``.
+        rejections: the number of rejected rows by reason.
+        counted: the numbers of images, and their fingerprints.
+        load_near_duplicates: returns the near-duplicates of validation and test pictures in the training set, see
+            :func:`count_near_duplicates`, under ``split``. For a split by group, ``split_by_row`` has the counts that
+            a split by row would give.
+        normalization: the normalization, measured on the training rows or fixed by the value range.
+        classes: the class names in the order of ``label_index``.
         shape: ``(height, width, channels)`` of every picture.
-        load_pipeline: gives the pipeline, fitted on the training rows.
-        folder: of the store, where the rows lie as Parquet, a folder a split; see :mod:`preprocessing.features_store`.
-        notes: what the user should know of the sources, a line each.
-        kept: what was put into memory for it, to be let go.
+        load_pipeline: returns the pipeline, fitted on the training rows.
+        folder: the folder in the store that holds the rows as Parquet, one subfolder per split; see
+            :mod:`preprocessing.features_store`.
+        notes: messages about the sources for the user, one line each.
+        persisted: the DataFrames that :meth:`release` removes from memory.
     """
 
     images: DataFrame
     rejected: DataFrame
     rejections: Rejections
     counted: CountedImages
-    load_near_copies: Callable[[], dict[str, NearCopies]]
-    normalisation: Normalisation
+    load_near_duplicates: Callable[[], dict[str, NearDuplicates]]
+    normalization: Normalization
     classes: list[str]
     shape: tuple[int, int, int]
     load_pipeline: Callable[[], PipelineModel]
     folder: str | None = None
     notes: list[str] = field(default_factory=list)
-    kept: tuple[DataFrame, ...] = ()
+    persisted: tuple[DataFrame, ...] = ()
 
     @property
     def counts(self) -> Counts:
@@ -100,74 +102,74 @@ class PreparedImages:
 
     def split(self, name: str) -> DataFrame:
         if self.folder is not None:
-            # of all folders Spark would make tasks too, some of which then have nothing to do
-            found = reader(self.images.sparkSession).schema(IMAGE_TABLE).parquet(f"{self.folder}/{name}")
-            # little is done by one worker before a second one has imported TensorFlow
-            return found.coalesce(1) if self.rows(name) * self.picture_bytes <= TASK_BYTES else found
+            # Spark would also schedule tasks for the folders of the other splits, some of them with nothing to do
+            rows = reader(self.images.sparkSession).schema(IMAGE_TABLE).parquet(f"{self.folder}/{name}")
+            # one worker finishes a small split before a second one has imported TensorFlow
+            return rows.coalesce(1) if self.rows(name) * self.picture_bytes <= TASK_BYTES else rows
         return self.images.where(F.col("split") == name)
 
     @property
     def balance(self) -> Counts:
-        """By source: the rows ``read``, which are those ``used``, ``set aside`` and ``left out by --fraction``."""
-        found: Counts = {}
+        """Row counts by source: ``read`` is the sum of ``used``, ``set aside`` and ``left out by --fraction``."""
+        balance: Counts = {}
         for source, read in self.rejections.rows.items():
             used, usable = sum(self.sources.get(source, {}).values()), self.rejections.usable.get(source, 0)
-            found[source] = {"read": read, "used": used, "set aside": read - usable}
-            found[source]["left out by --fraction"] = usable - used
-        return found
+            balance[source] = {"read": read, "used": used, "set aside": read - usable}
+            balance[source]["left out by --fraction"] = usable - used
+        return balance
 
     @property
     def picture_bytes(self) -> int:
         return math.prod(self.shape)
 
     @cached_property
-    def near_copies(self) -> dict[str, NearCopies]:
-        """Of validation and test pictures in training."""
-        return self.load_near_copies()
+    def near_duplicates(self) -> dict[str, NearDuplicates]:
+        """The counts of validation and test pictures with near-duplicates in the training set."""
+        return self.load_near_duplicates()
 
     @cached_property
     def pipeline(self) -> PipelineModel:
-        """Fitted on the training rows."""
+        """The pipeline, fitted on the training rows."""
         return self.load_pipeline()
 
     def of(self, images: DataFrame) -> "PreparedImages":
-        """The same with other rows of the table, or other splits of them."""
+        """A copy for a subset of the rows, or for other splits of them."""
         images = images.persist()
         counted = count_images(images)
         check_classes(counted.classes)
-        classes, channels = list(counted.classes[TRAIN]), self.shape[2]
+        class_names, channels = list(counted.classes[TRAIN]), self.shape[2]
         training = images.where(F.col("split") == TRAIN)
-        measured = self.normalisation != by_range(channels)
-        normalisation = by_channel(training, channels) if measured else self.normalisation
-        pipeline = fit_pipeline(training, classes, normalisation, self.shape)
+        measured = self.normalization != by_range(channels)
+        normalization = by_channel(training, channels) if measured else self.normalization
+        pipeline = fit_pipeline(training, class_names, normalization, self.shape)
         return replace(
-            self, images=images, counted=counted, load_near_copies=dict, normalisation=normalisation, classes=classes,
-            load_pipeline=lambda: pipeline, folder=None, kept=(images,),
+            self, images=images, counted=counted, load_near_duplicates=dict, normalization=normalization,
+            classes=class_names, load_pipeline=lambda: pipeline, folder=None, persisted=(images,),
         )  # fmt: skip
 
     @cached_property
     def samples(self) -> dict[str, list[np.ndarray]]:
-        """The same few training pictures of every class, in every run, as arrays of ``shape``; from the store.
+        """A few training pictures of every class from the store, the same ones in every run, as arrays of ``shape``.
 
-        Spark is not asked for them: a training may have all of its task slots.
+        They are read without a Spark job, because a running training may occupy all task slots.
         """
         with tempfile.TemporaryDirectory() as local:
             copy = Path(local) / "samples"
             Storage(self.images.sparkSession).download(f"{self.folder}/samples", copy)
-            rows = pd.read_parquet(copy).sort_values(["label", "place"])
+            rows = pd.read_parquet(copy).sort_values(["label", "position"])
         return {
             name: [to_array(pixels, self.shape) for pixels in rows.loc[rows["label"] == name, "pixels"]]
             for name in self.classes
         }
 
     def release(self) -> None:
-        """Let go what is in memory."""
-        for table in self.kept:
+        """Remove the persisted DataFrames from memory."""
+        for table in self.persisted:
             table.unpersist()
 
 
 def to_array(pixels: bytes, shape: tuple[int, int, int]) -> np.ndarray:
-    """The picture of a row, ``uint8``."""
+    """The pixels of a row as a ``uint8`` array of ``shape``."""
     return np.frombuffer(pixels, dtype=np.uint8).reshape(shape)
 
 
@@ -177,38 +179,39 @@ def prepare_images(
     """Read, cleanse, split and index the images of all sources.
 
     Args:
-        spark: the session.
-        storage: its file systems.
-        sources: what is read.
-        listings: see :func:`list_sources`; None: the folders are listed.
+        spark: the Spark session.
+        storage: the file systems of the session.
+        sources: the sources to read.
+        listings: the files of each source, see :func:`list_sources`. None: the folders are listed.
 
     Raises:
-        InputError: a file or a row is at fault, or too many rows are; a class cannot be validated or was not trained;
-            groups are too few, or sources have nothing in common; or the rows do not add up.
+        InputError: a file cannot be read, too many rows are rejected, a class has no validation rows or no training
+            rows, there are too few groups, the sources have no class in common, or row counts do not match.
     """
     shape = sources.preprocessing.shape
-    # what Python is given at a time, as it is and as numbers of eight bytes
-    rows = max(16, min(10_000, BATCH_BYTES // math.prod(shape)))
-    spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(rows))
-    read = read_sources(spark, storage, sources, listings or list_sources(storage, sources))
-    parsed = functools.reduce(DataFrame.unionByName, [rows.table for rows in read.values()])
-    # the line first: Spark compares the first eight bytes sooner than the rest
-    parsed = parsed.withColumn("place", F.concat_ws(":", "line", "source", "file"))
+    # Python workers hold one batch at a time, both as bytes and as numbers of eight bytes
+    batch_rows = max(16, min(10_000, BATCH_BYTES // math.prod(shape)))
+    spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(batch_rows))
+    sources_read = read_sources(spark, storage, sources, listings or list_sources(storage, sources))
+    parsed = functools.reduce(DataFrame.unionByName, [rows.table for rows in sources_read.values()])
+    # the line comes first, because Spark compares the first eight bytes of a string faster than the rest
+    parsed = parsed.withColumn("position", F.concat_ws(":", "line", "source", "file"))
     marked = mark_unusable(parsed, sources.preprocessing.allow_duplicates).persist()
     rejections = count_rejections(marked)
-    check_counts("read", {source: rows.count for source, rows in read.items()}, rejections.rows)
+    check_counts("read", {source: rows.count for source, rows in sources_read.items()}, rejections.rows)
     rejected = rejected_rows(marked)
     check_sources(rejections, rejected, [source.title for source in sources.folders])
-    check_share(rejections, rejected, sources.max_rejected)
+    check_rejected_fraction(rejections, rejected, sources.max_rejected)
     divided = _divide(marked.where(F.col("reason").isNull()), sources).persist()
     partitions = sum(rejections.usable.values()) * math.prod(shape) // PARTITION_BYTES
-    now = str(spark.conf.get("spark.sql.shuffle.partitions"))
-    if now.isdecimal() and partitions > int(now):  # "auto" on Databricks
+    shuffle_partitions = str(spark.conf.get("spark.sql.shuffle.partitions"))
+    if shuffle_partitions.isdecimal() and partitions > int(shuffle_partitions):  # "auto" on Databricks
         spark.conf.set("spark.sql.shuffle.partitions", str(partitions))
     images = _image_table(parsed, divided, shape).persist()
-    # while the one waits for the driver, the other has the cores; it may take until the rows are written
+    # runs in parallel with the following steps, to use the cores while they wait for the driver; it may last until the
+    # rows are written
     pool = ThreadPoolExecutor(1)
-    near_copies = pool.submit(_near_copies, marked.where(F.col("reason").isNull()), divided, sources)
+    near_duplicates = pool.submit(_near_duplicates, marked.where(F.col("reason").isNull()), divided, sources)
     pool.shutdown(wait=False)
     counted = count_images(images)
     used = {source: sum(rows.values()) for source, rows in counted.sources.items()}
@@ -217,22 +220,23 @@ def prepare_images(
     check_classes(counted.classes)
     if len(sources.folders) > 1:
         check_sources_agree(divided)
-    for table in (table for rows in read.values() for table in rows.kept):
+    for table in (table for rows in sources_read.values() for table in rows.kept):
         table.unpersist()
-    training, classes = images.where(F.col("split") == TRAIN), list(counted.classes[TRAIN])
-    if sources.preprocessing.normalisation == "channel":
-        normalisation = by_channel(training, shape[2])
+    training, class_names = images.where(F.col("split") == TRAIN), list(counted.classes[TRAIN])
+    if sources.preprocessing.normalization == "channel":
+        normalization = by_channel(training, shape[2])
     else:
-        normalisation = by_range(shape[2])
-    pipeline = fit_pipeline(training, classes, normalisation, shape, sources.components)
+        normalization = by_range(shape[2])
+    pipeline = fit_pipeline(training, class_names, normalization, shape, sources.components)
     return PreparedImages(
-        images, rejected, rejections, counted, near_copies.result, normalisation, classes, shape, lambda: pipeline,
-        notes=[note for rows in read.values() for note in rows.notes], kept=(images, marked, divided),
+        images, rejected, rejections, counted, near_duplicates.result, normalization, class_names, shape,
+        lambda: pipeline, notes=[note for rows in sources_read.values() for note in rows.notes],
+        persisted=(images, marked, divided),
     )  # fmt: skip
 
 
 def _divide(usable: DataFrame, sources: Sources) -> DataFrame:
-    """Give every usable row its split and group."""
+    """Assign a split and a group to every usable row."""
     if sources.split.by == "group":
         usable.sparkSession.sparkContext.setCheckpointDir(sources.work)
         divided = split_by_group(_with_groups(usable, sources), sources.split, sources.seed)
@@ -241,30 +245,30 @@ def _divide(usable: DataFrame, sources: Sources) -> DataFrame:
     return divided if sources.fraction == 1 else keep_fraction(divided, sources.fraction, sources.seed)
 
 
-def _near_copies(usable: DataFrame, divided: DataFrame, sources: Sources) -> dict[str, NearCopies]:
-    """Those of the split, and, where it is by group, those that one by row would have."""
-    found = {"now": count_near_copies(divided, sources.seed)}
+def _near_duplicates(usable: DataFrame, divided: DataFrame, sources: Sources) -> dict[str, NearDuplicates]:
+    """Count the near-duplicates of the split and, if it is by group, those that a split by row would have."""
+    counts = {"split": count_near_duplicates(divided, sources.seed)}
     if sources.split.by == "group":
-        found["before"] = count_near_copies(split_by_row(usable, sources.split, sources.seed), sources.seed)
-    return found
+        counts["split_by_row"] = count_near_duplicates(split_by_row(usable, sources.split, sources.seed), sources.seed)
+    return counts
 
 
 def _with_groups(usable: DataFrame, sources: Sources) -> DataFrame:
-    """The group of each row: its signer, its stretch of frames, or its near-copies, whichever is known first."""
-    unknown = usable.where(F.col("signer").isNull() & F.col("frame").isNull())
+    """Add the group of each row: the first known one of its signer, its block of frames and its near-duplicates."""
+    ungrouped = usable.where(F.col("signer").isNull() & F.col("frame").isNull())
     frames = F.concat_ws(":", "label", F.floor(F.col("frame") / sources.split.frames))
     has_name = F.col("signer").isNotNull() | F.col("frame").isNotNull()
-    # one name in two sources is two groups
+    # the same name in two sources means two groups
     named = F.when(has_name, F.concat_ws(":", "source", F.coalesce("signer", frames)))
-    # what is published as validation or test stays so, and binds nothing
-    divisible = to_divide(unknown)
+    # published validation and test rows keep their split and do not constrain the groups
+    divisible = rows_to_divide(ungrouped)
     groups = similar_groups(divisible.select("id", "label", "descriptor"), sources.seed)
     return usable.join(groups, "id", how="left").withColumn("group", F.coalesce(named, "group", "id"))
 
 
 def _image_table(parsed: DataFrame, divided: DataFrame, shape: tuple[int, int, int]) -> DataFrame:
     height, width, channels = shape
-    rows = parsed.select("place", "pixels").join(divided.drop("descriptor"), "place", how="inner")
+    rows = parsed.select("position", "pixels").join(divided.drop("descriptor"), "position", how="inner")
     return (
         rows.withColumn("height", F.lit(height))
         .withColumn("width", F.lit(width))

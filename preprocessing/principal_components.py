@@ -1,4 +1,4 @@
-"""Principal components: Spark's covariance and its model, with NumPy's eigenvectors between them."""
+"""Principal component analysis with Spark's covariance matrix and model, and NumPy's eigenvectors."""
 
 from typing import Any
 
@@ -12,20 +12,20 @@ from pyspark.sql import DataFrame
 
 
 def fit_principal_components(rows: DataFrame, column: str, components: int) -> PCAModel:
-    """Spark ML's model of the first principal components, as its ``PCA`` would fit it.
+    """Fit Spark ML's PCA model, as its ``PCA`` would do without numerical errors.
 
-    Spark's own takes the eigenvectors from a LAPACK translated to Java, whose singular values of a covariance without
-    full rank, which that of pictures is, are wrong more often than not: another order of the same rows gives other
-    components, and the first keeps 2 % of the variance where it has 68 % (Spark 3.5, Java 17).
+    Spark's own ``PCA`` uses a LAPACK translated to Java. Its singular values are usually wrong for a covariance matrix
+    without full rank, as that of pictures is: another order of the same rows gives other components, and the first one
+    explains 2 % of the variance instead of 68 % (Spark 3.5, Java 17).
 
     Args:
-        rows: the training rows, with the dense vectors ``column`` of n features.
-        column: its name.
-        components: at most n; the driver holds n * n doubles.
+        rows: the training rows.
+        column: the name of the column with dense vectors of n features.
+        components: the number of components, at most n; the driver holds n * n doubles.
 
     Returns:
-        The model from ``column`` to ``features``: components in the order of the variance they keep, each with its
-        largest entry positive.
+        The model from ``column`` to ``features``: components in descending order of explained variance, each with a
+        positive largest entry.
     """
     table = MLUtils.convertVectorColumnsFromML(rows.select(column), column)
     covariance = RowMatrix(table).computeCovariance().toArray()

@@ -1,8 +1,8 @@
-"""How results come to be: a folder is written by one job at a time, and is whole when its marker is there.
+"""Publication of results: one job at a time writes a folder, and the folder is complete once it has its marker.
 
-The marker is written last, by one atomic operation, and nothing is renamed: what holds on a local disk holds on S3.
-A folder without its marker is nobody's result; ``.unfinished`` in it says that a job writes it, or was killed while it
-did.
+The marker is written last, by one atomic operation, and nothing is renamed, so this works on S3 as on a local disk.
+A folder without its marker is not a result; ``.unfinished`` in it means that a job is writing it, or was killed while
+writing it.
 """
 
 import fcntl
@@ -16,51 +16,53 @@ from preprocessing.errors import InputError
 from preprocessing.storage import Storage, local_path
 
 LOCK = ".unfinished"
-# In a folder that stays, and that one job at a time goes on with.
-_HELD = ".lock"
+# The lock file in a permanent folder, see :func:`held`.
+_PERMANENT_LOCK = ".lock"
 
 
 class BusyError(RuntimeError):
-    """Another job holds the folder."""
+    """Another job has locked the folder."""
 
 
 @contextmanager
 def claimed(
     storage: Storage, folder: str, wait: Callable[[], None] | None = None, take_over: bool = False, name: str = LOCK
 ) -> Iterator[bool]:
-    """Hold a folder, which is made, for this job alone until the block ends; its lock file goes then.
+    """Create a folder, if necessary, and lock it for this job until the block ends, which deletes the lock file.
 
-    A local lock ends with the process that holds it, however that ends. Elsewhere the lock file stays after a killed
-    job, and is taken for a job's that still runs.
+    A local lock ends with its process, however the process ends. On other file systems the lock file of a killed job
+    stays, and cannot be distinguished from that of a running job.
 
     Args:
-        storage: the session's file systems.
-        folder: absolute.
-        wait: is called before another job is waited for; None: it is not waited for.
-        take_over: what a killed job may have left where that cannot be told is taken over.
-        name: of the lock file.
+        storage: file systems of the Spark session.
+        folder: absolute path of the folder.
+        wait: called once before waiting for another job. None: do not wait.
+        take_over: whether to take over an existing lock file if the folder is not local.
+        name: name of the lock file.
 
-    Returns:
-        Whether a job that was killed has left its lock file.
+    Yields:
+        Whether there was a lock file, left by a job that was killed.
 
     Raises:
-        BusyError: another job holds the folder.
-        OSError: it cannot be written.
+        BusyError: Another job has locked the folder.
+        OSError: The folder cannot be written.
     """
     if not folder.startswith("file:"):
         lock = f"{folder}/{name}"
-        left = not storage.create(lock)
-        if left and not take_over:
-            raise BusyError(f"{lock} is there: another job has made it, and deletes it unless it is killed")
+        is_left_over = not storage.create(lock)
+        if is_left_over and not take_over:
+            raise BusyError(
+                f"{lock} exists: another job has created it, and deletes it when it ends unless it is killed"
+            )
         try:
-            yield left
+            yield is_left_over
         finally:
             storage.delete(lock)
         return
     path = local_path(folder) / name
-    left, file = _lock(path, wait)
+    is_left_over, file = _lock(path, wait)
     try:
-        yield left
+        yield is_left_over
     finally:
         with suppress(OSError):
             path.unlink()
@@ -69,20 +71,21 @@ def claimed(
 
 @contextmanager
 def held(storage: Storage, folder: str, shown: str) -> Iterator[None]:
-    """As :func:`claimed`, for a folder that stays and that one job at a time goes on with, as far as this machine can
-    tell.
+    """Like :func:`claimed`, for a permanent folder that one job at a time continues.
+
+    On file systems other than the local one, an existing lock is taken over.
 
     Args:
-        storage: the session's file systems.
-        folder: absolute; it is made.
-        shown: what the user calls it.
+        storage: file systems of the Spark session.
+        folder: absolute path of the folder, which is created if necessary.
+        shown: name of the folder in messages.
 
     Raises:
-        InputError: another job does, or the folder cannot be written.
+        InputError: Another job has locked the folder, or the folder cannot be written.
     """
     with ExitStack() as stack:
         try:
-            stack.enter_context(claimed(storage, folder, take_over=True, name=_HELD))
+            stack.enter_context(claimed(storage, folder, take_over=True, name=_PERMANENT_LOCK))
         except BusyError:
             raise InputError(f"{shown}: another job runs it") from None
         except OSError as error:
@@ -93,10 +96,10 @@ def held(storage: Storage, folder: str, shown: str) -> Iterator[None]:
 def _lock(path: Path, wait: Callable[[], None] | None) -> tuple[bool, IO[str]]:
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
-        left = path.exists()
+        is_left_over = path.exists()
         try:
             file = path.open("a")
-        except FileNotFoundError:  # a job that ends has just taken the folder away
+        except FileNotFoundError:  # A job that ended has just deleted the folder.
             continue
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -105,25 +108,25 @@ def _lock(path: Path, wait: Callable[[], None] | None) -> tuple[bool, IO[str]]:
                 file.close()
                 raise BusyError(str(path.parent)) from None
             wait()
-            wait = _nothing
+            wait = _do_nothing
             fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError:  # a file system without locks
-            return left, file
+        except OSError:  # A file system without locks.
+            return is_left_over, file
         with suppress(FileNotFoundError):
             if os.path.samestat(path.stat(), os.fstat(file.fileno())):
-                return left, file
-        file.close()  # the lock was another job's, which has ended and taken its file away
+                return is_left_over, file
+        file.close()  # The locked file belonged to another job, which has ended and deleted it.
 
 
-def _nothing() -> None:
-    """Said already."""
+def _do_nothing() -> None:
+    """Replaces ``wait`` after its first call."""
 
 
 @contextmanager
 def abandoned(folder: str) -> Iterator[bool]:
-    """Whether a job that has been killed has left the folder, which nobody can claim meanwhile.
+    """Whether a killed job has left the folder behind; until the block ends, no job can lock it.
 
-    Only of local folders it can be told.
+    Always False for folders that are not local, where this cannot be determined.
     """
     path = local_path(folder) / LOCK
     if not folder.startswith("file:"):
@@ -131,20 +134,20 @@ def abandoned(folder: str) -> Iterator[bool]:
         return
     try:
         file = path.open("r+")
-    except OSError:  # nobody has claimed it
+    except OSError:  # No job has locked it.
         yield False
         return
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            is_left = os.path.samestat(path.stat(), os.fstat(file.fileno()))
+            is_abandoned = os.path.samestat(path.stat(), os.fstat(file.fileno()))
         except OSError:
-            is_left = False
-        yield is_left
+            is_abandoned = False
+        yield is_abandoned
 
 
 def clear(storage: Storage, folder: str) -> None:
-    """Take away all that lies in a claimed folder."""
+    """Delete everything in a locked folder except the lock file."""
     for name in storage.children(folder):
         if name != LOCK:
             storage.delete(f"{folder}/{name}")

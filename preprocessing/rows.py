@@ -1,4 +1,4 @@
-"""What reading a source gives."""
+"""The rows read from a source."""
 
 from dataclasses import dataclass, field
 
@@ -7,13 +7,13 @@ from pyspark.sql import DataFrame
 
 @dataclass(frozen=True)
 class ReadRows:
-    """What was read of a source.
+    """The rows read from a source.
 
     Args:
-        table: the columns of ``PARSED_TABLE``, or of ``INPUT_TABLE``.
-        count: how many rows there have to be, as the reading itself counted them.
-        kept: what is kept of it in memory, to be let go.
-        notes: what the user should know of it, a line each.
+        table: table with the columns of ``PARSED_TABLE`` or ``INPUT_TABLE``.
+        count: expected number of rows, counted while the source was listed or read.
+        kept: persisted tables, to be released with ``unpersist``.
+        notes: messages for the user, one line each.
     """
 
     table: DataFrame

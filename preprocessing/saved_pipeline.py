@@ -1,7 +1,7 @@
-"""Pipelines and models of Spark ML as they are saved, in Spark's own format.
+"""Loads saved pipelines and models of Spark ML, in Spark's own format, safely.
 
-A folder of Spark ML names the classes that Spark makes when it reads it, and some classes unpickle what they find. So
-each name is compared with an explicit list, before Spark sees it.
+A Spark ML folder names the classes that Spark instantiates when it loads the folder, and some classes unpickle its
+content. Therefore each class name is checked against an allowlist before Spark reads the folder.
 """
 
 import json
@@ -23,7 +23,8 @@ STAGES = (
     "org.apache.spark.ml.feature.StringIndexerModel",
     "org.apache.spark.ml.feature.OneHotEncoderModel",
 )
-# Spark reads every file in a folder of metadata, packed ones too, and takes the first line; it writes one of one line.
+# Spark reads every file in a metadata folder, compressed ones too, and uses the first line; it writes one file with one
+# line.
 _FILE, _FILE_BYTES = "part-00000", 1024 * 1024
 _UID = re.compile(r"[A-Za-z0-9_]+")
 _MAPS = ("paramMap", "defaultParamMap")
@@ -33,36 +34,35 @@ def load_pipeline(storage: Storage, path: str) -> PipelineModel:
     """Load the pipeline of a run or a store.
 
     Raises:
-        InputError: it is none, or has a stage that this project does not write.
+        InputError: the folder is not a pipeline, or it has a stage that this project does not write.
     """
     folder = storage.absolute(path)
-    about = _read_metadata(storage, folder, (PIPELINE,))
-    parameters = about["paramMap"]
+    parameters = _read_metadata(storage, folder, (PIPELINE,))["paramMap"]
     uids = parameters.get("stageUids")
     if parameters.keys() != {"stageUids", "language"} or parameters["language"] != "Python" or not _are_uids(uids):
         raise InputError(
             f"{folder}/metadata: paramMap is {str(parameters)[:200]}; stageUids of letters, digits and _, and language"
             " Python are allowed"
         )
-    # as Spark names them
-    stages = [f"{place:0{len(str(len(uids)))}}_{uid}" for place, uid in enumerate(uids)]
-    if (found := _names(storage, f"{folder}/stages")) != sorted(stages):
-        raise InputError(f"{folder}/stages: holds {', '.join(found)[:200]}; its metadata names {', '.join(stages)}")
+    # Spark's naming scheme for the folders of stages
+    stages = [f"{index:0{len(str(len(uids)))}}_{uid}" for index, uid in enumerate(uids)]
+    if (names := _names(storage, f"{folder}/stages")) != sorted(stages):
+        raise InputError(f"{folder}/stages: holds {', '.join(names)[:200]}; its metadata names {', '.join(stages)}")
     for stage in stages:
         _read_metadata(storage, f"{folder}/stages/{stage}", STAGES)
     return _load(PipelineModel, folder)
 
 
 def load_model(storage: Storage, path: str, kind: type[T]) -> T:
-    """Load a model of Spark ML that is no pipeline.
+    """Load a Spark ML model that is not a pipeline.
 
     Args:
-        storage: the session's file systems.
-        path: the folder.
-        kind: its class, of ``pyspark.ml``.
+        storage: the file systems of the session.
+        path: the folder of the model.
+        kind: the class of the model in ``pyspark.ml``.
 
     Raises:
-        InputError: it is none of this class.
+        InputError: the folder does not hold a model of this class.
     """
     folder = storage.absolute(path)
     _read_metadata(storage, folder, (f"{kind.__module__}.{kind.__name__}".replace("pyspark", "org.apache.spark", 1),))
@@ -70,55 +70,55 @@ def load_model(storage: Storage, path: str, kind: type[T]) -> T:
 
 
 def literal_path(path: str) -> str:
-    """The path for Spark's readers, which take brackets, stars and the like for patterns, and a comma for the next."""
+    """Escape a path for Spark's readers, which treat brackets, stars and the like as patterns and split at commas."""
     return re.sub(r"[\\*?\[\]{}]", r"\\\g<0>", path).replace(",", r"{\,}")
 
 
 def _load(kind: Any, folder: str) -> Any:
     try:
         return kind.load(literal_path(folder))
-    except Exception as error:  # whatever Spark stumbles over in a folder that others have made
-        said = next(iter(reason(error).splitlines()), "") or type(error).__name__
-        raise InputError(f"{folder}: cannot be loaded: {said}") from error
+    except Exception as error:  # Spark may raise anything for a folder written by others
+        message = next(iter(reason(error).splitlines()), "") or type(error).__name__
+        raise InputError(f"{folder}: cannot be loaded: {message}") from error
 
 
-def _read_metadata(storage: Storage, folder: str, classes: tuple[str, ...]) -> dict[str, Any]:
-    """What a folder says of itself, once its class is one of these and its parameters are plain values."""
-    inside = f"{folder}/metadata"
-    path = f"{inside}/{_FILE}"
-    if (found := _names(storage, inside)) != [_FILE] or storage.is_folder(path):
-        raise InputError(f"{inside}: holds {', '.join(found)[:200] or 'nothing'}; one file {_FILE} is allowed")
+def _read_metadata(storage: Storage, folder: str, allowed_classes: tuple[str, ...]) -> dict[str, Any]:
+    """Read the metadata of a folder, and check that its class is allowed and its parameters are plain values."""
+    metadata_folder = f"{folder}/metadata"
+    path = f"{metadata_folder}/{_FILE}"
+    if (names := _names(storage, metadata_folder)) != [_FILE] or storage.is_folder(path):
+        raise InputError(f"{metadata_folder}: holds {', '.join(names)[:200] or 'nothing'}; one file {_FILE} is allowed")
     if (size := storage.size(path)) > _FILE_BYTES:
         raise InputError(f"{path}: has {size:,} bytes; {_FILE_BYTES:,} are allowed")
     try:
         (line,) = storage.read_text(path).removesuffix("\n").split("\n")
-        about = json.loads(line, object_pairs_hook=_unique)
+        metadata = json.loads(line, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: is not one line of JSON: {error}") from error
-    if not isinstance(about, dict) or about.get("class") not in classes:
-        name = about.get("class") if isinstance(about, dict) else about
-        raise InputError(f"{path}: the class is {str(name)[:200]}; {', '.join(classes)} may be loaded")
-    maps = [about[name] for name in _MAPS if isinstance(about.get(name), dict)]
-    if len(maps) < len(_MAPS) or not _are_uids([about.get("uid")]):
+    if not isinstance(metadata, dict) or metadata.get("class") not in allowed_classes:
+        name = metadata.get("class") if isinstance(metadata, dict) else metadata
+        raise InputError(f"{path}: the class is {str(name)[:200]}; {', '.join(allowed_classes)} may be loaded")
+    maps = [metadata[name] for name in _MAPS if isinstance(metadata.get(name), dict)]
+    if len(maps) < len(_MAPS) or not _are_uids([metadata.get("uid")]):
         raise InputError(f"{path}: needs {' and '.join(_MAPS)}, and a uid of letters, digits and _")
-    others = {name: value for name, value in about.items() if name not in _MAPS}
-    for name, value in (pair for fields in (others, *maps) for pair in fields.items()):
+    other_fields = {name: value for name, value in metadata.items() if name not in _MAPS}
+    for name, value in (pair for fields in (other_fields, *maps) for pair in fields.items()):
         if not _is_plain(value):
-            raise InputError(f"{path}: {name} is {str(value)[:200]}; texts, numbers and lists of them are allowed")
-    return about
+            raise InputError(f"{path}: {name} is {str(value)[:200]}; strings, numbers and lists of them are allowed")
+    return metadata
 
 
 def _names(storage: Storage, folder: str) -> list[str]:
-    """The names of what lies in a folder, without what Spark passes over."""
+    """The names of the entries of a folder, without those that Spark ignores."""
     if not storage.is_folder(folder):
-        raise InputError(f"{folder}: no such folder; a folder of Spark ML's is needed")
+        raise InputError(f"{folder}: no such folder; a folder written by Spark ML is needed")
     return sorted(name for name in storage.children(folder) if not name.startswith((".", "_")))
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Java and Python might each take another of two values."""
+    """Build a dictionary, but reject duplicate names, because Java and Python might use different values of them."""
     if len({name for name, _ in pairs}) != len(pairs):
-        raise ValueError(f"a name is there twice: {', '.join(name for name, _ in pairs)[:200]}")
+        raise ValueError(f"a name occurs twice: {', '.join(name for name, _ in pairs)[:200]}")
     return dict(pairs)
 
 

@@ -1,4 +1,4 @@
-"""Sign-MNIST's two CSV files, packed or not, read by Spark: one row a line, each with its line number."""
+"""Sign-MNIST's two CSV files, compressed or not, read by Spark: one row per line, each with its line number."""
 
 import functools
 import re
@@ -22,59 +22,62 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from preprocessing.arrow import from_rows
+from preprocessing.data_settings import Preprocessing
 from preprocessing.decoding import resize_pixels
 from preprocessing.errors import InputError
 from preprocessing.labels import LETTERS
 from preprocessing.listing import PACKED, Listing, is_csv, is_ignored
-from preprocessing.parsing import HEADER, SIDE, UNLABELLED_HEADER, ParsedLine, parse_clean, parse_line
+from preprocessing.parsing import HEADER, SIDE, UNLABELED_HEADER, ParsedLine, parse_clean, parse_line
 from preprocessing.rows import ReadRows
 from preprocessing.schema import PARSED_TABLE, TEST, TRAIN
-from preprocessing.settings import Preprocessing
 from preprocessing.similarity import describe, describe_one
 from preprocessing.storage import Storage, local_path, reader
 
 FILES = {TRAIN: "sign_mnist_train.csv", TEST: "sign_mnist_test.csv"}
 
-# monotonically_increasing_id: the partition above, the row within it below
+# monotonically_increasing_id has the partition in its upper bits, and the row within the partition in these.
 _ROW_BITS = 33
-# Counted, and of no use.
+# The reason for blank lines, which count in line numbers but are not rows.
 _BLANK = "blank"
 
 
 def find_files(listing: Listing) -> dict[str, str]:
-    """The path within the folder of each split's file, wherever it lies, packed or not; none where there is neither.
+    """Find the file of each split, in any subfolder, compressed or not.
+
+    Returns:
+        The path within the folder, by split; empty if there is neither file.
 
     Raises:
-        InputError: only one of the two is there, or one is there twice and it cannot be told which is meant.
+        InputError: Only one of the two files exists, or one exists several times and the choice is ambiguous.
     """
     paths = {split: _find_file(listing, name) for split, name in FILES.items()}
     missing = [FILES[split] for split, path in paths.items() if path is None]
     if len(missing) == len(FILES):
         return {}
     if missing:
-        raise InputError(f"{listing.root}: holds neither {missing[0]} nor {missing[0]}.gz, nor .zip")
+        raise InputError(f"{listing.root}: contains none of {missing[0]}, {missing[0]}.gz and {missing[0]}.zip")
     return {split: path for split, path in paths.items() if path is not None}
 
 
 def _find_file(listing: Listing, name: str) -> str | None:
-    """The file that lies nearest to the top, as it is rather than packed."""
-    wanted = {f"{name}{packed}": place for place, packed in enumerate(PACKED)}
-    found = [file for file in listing.csv_files if file.rpartition("/")[2].lower() in wanted]
-    order = {file: (file.count("/"), wanted[file.rpartition("/")[2].lower()]) for file in found}
-    best = [file for file in found if order[file] == min(order.values())]
+    """The file in the fewest subfolders, preferably uncompressed."""
+    priorities = {f"{name}{suffix}": index for index, suffix in enumerate(PACKED)}
+    matches = [file for file in listing.csv_files if file.rpartition("/")[2].lower() in priorities]
+    order = {file: (file.count("/"), priorities[file.rpartition("/")[2].lower()]) for file in matches}
+    best = [file for file in matches if order[file] == min(order.values())]
     if len(best) > 1:
-        raise InputError(f"{listing.root}: {' and '.join(sorted(best)[:5])} are both there: take all but one away")
+        raise InputError(f"{listing.root}: contains {' and '.join(sorted(best)[:5])}: remove all but one of them")
     return best[0] if best else None
 
 
 @dataclass(frozen=True)
 class CsvFile:
-    """A CSV file of the user's.
+    """A CSV file of the user.
 
     Args:
-        shown: what messages call it.
-        path: where Spark reads it, absolute.
-        name: its path within the folder.
+        shown: name of the file in messages.
+        path: absolute path that Spark reads.
+        name: path within the folder.
     """
 
     shown: str
@@ -83,28 +86,28 @@ class CsvFile:
 
 
 def open_csv(storage: Storage, listing: Listing, name: str, work: str) -> CsvFile:
-    """A CSV file that Spark can read: what it is called, and how it is packed, is no matter.
+    """Make a CSV file readable for Spark, whatever its name and compression.
 
     Args:
-        storage: the session's file systems.
-        listing: of the folder that it lies in.
-        name: its path within the folder, as it is shown.
-        work: a folder that every executor sees and that stays as long as the job, absolute.
+        storage: file systems of the Spark session.
+        listing: listing of the folder that contains the file.
+        name: displayed path within the folder.
+        work: absolute path of a folder that every executor sees and that exists as long as the job.
 
     Raises:
-        InputError: a zip file that cannot be unpacked, or holds another number of CSV files than one.
+        InputError: A zip file cannot be unpacked, or does not contain exactly one CSV file.
     """
-    shown, own = f"{listing.root}/{name}", name.rpartition("/")[2]
-    is_local, actual = listing.root.startswith("file:"), listing.csv_files[name]
-    if own.lower().endswith(".zip"):
-        return CsvFile(shown, _unzip(storage, shown, listing, actual, work), name)
-    if not is_local or (re.fullmatch(r"[^._:][^:]*\.csv(\.gz)?", own) and actual == name):
+    shown, base_name = f"{listing.root}/{name}", name.rpartition("/")[2]
+    is_local, actual_path = listing.root.startswith("file:"), listing.csv_files[name]
+    if base_name.lower().endswith(".zip"):
+        return CsvFile(shown, _unzip(storage, shown, listing, actual_path, work), name)
+    if not is_local or (re.fullmatch(r"[^._:][^:]*\.csv(\.gz)?", base_name) and actual_path == name):
         return CsvFile(shown, shown, name)
-    # Spark passes over names that begin with a dot or an underscore, and takes a colon for a scheme's
-    packed = ".gz" if own.lower().endswith(".gz") else ""
-    link = f"{work}/{uuid.uuid4().hex}.csv{packed}"
+    # Spark skips names that begin with a dot or an underscore, and takes a colon for the end of a scheme.
+    suffix = ".gz" if base_name.lower().endswith(".gz") else ""
+    link = f"{work}/{uuid.uuid4().hex}.csv{suffix}"
     storage.make_folder(work)
-    local_path(link).symlink_to(local_path(listing.root) / actual)
+    local_path(link).symlink_to(local_path(listing.root) / actual_path)
     return CsvFile(shown, link, name)
 
 
@@ -120,7 +123,7 @@ def _unzip(storage: Storage, path: str, listing: Listing, name: str, work: str) 
             with zipfile.ZipFile(packed) as file:
                 names = [name for name in file.namelist() if is_csv(name) and not is_ignored(name)]
                 if len(names) != 1:
-                    raise InputError(f"{path}: holds {len(names)} CSV files, one is read: unpack it")
+                    raise InputError(f"{path}: contains {len(names)} CSV files instead of one: unpack it")
                 with file.open(names[0]) as source, unpacked.open("wb") as copy:
                     shutil.copyfileobj(source, copy)
         except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
@@ -142,49 +145,49 @@ def read_sign_mnist(
     """Read both files.
 
     Args:
-        spark: the session.
-        storage: its file systems.
-        source: what the source is called.
-        listing: what lies in the folder.
-        files: see :func:`find_files`.
-        work: a folder for what is unpacked, absolute.
-        settings: the size and colour that the pictures are brought to.
+        spark: Spark session.
+        storage: file systems of the session.
+        source: name of the source.
+        listing: files in the folder.
+        files: result of :func:`find_files`.
+        work: absolute path of a folder for unpacked files.
+        settings: size and color that the pictures are converted to.
 
     Raises:
-        InputError: a file is empty, cannot be unpacked, or has a header that is not Sign-MNIST's.
+        InputError: A file is empty, cannot be unpacked, or does not have Sign-MNIST's header.
     """
     opened = {split: open_csv(storage, listing, name, work) for split, name in files.items()}
     with ThreadPoolExecutor() as pool:
-        for checked in [pool.submit(_check_header, spark, file) for file in opened.values()]:
-            checked.result()
-        read = [pool.submit(_read_file, spark, opened[split], source, split, settings) for split in (TRAIN, TEST)]
-        train, test = (file.result() for file in read)
+        for check in [pool.submit(_check_header, spark, file) for file in opened.values()]:
+            check.result()
+        reads = [pool.submit(_read_file, spark, opened[split], source, split, settings) for split in (TRAIN, TEST)]
+        train, test = (read.result() for read in reads)
     return ReadRows(train.table.unionByName(test.table), train.count + test.count, train.kept + test.kept)
 
 
 def read_csv(spark: SparkSession, file: CsvFile, settings: Preprocessing) -> ReadRows:
-    """Read one file in Sign-MNIST's form, whatever its name, with labels or without.
+    """Read one file in Sign-MNIST's format, whatever its name, with labels or without.
 
     Raises:
-        InputError: the file is empty, cannot be unpacked, or has another header.
+        InputError: The file is empty, cannot be unpacked, or has a different header.
     """
-    labelled = _check_header(spark, file, (HEADER, UNLABELLED_HEADER)) == HEADER
-    return _read_file(spark, file, file.name, None, settings, labelled)
+    labeled = _check_header(spark, file, (HEADER, UNLABELED_HEADER)) == HEADER
+    return _read_file(spark, file, file.name, None, settings, labeled)
 
 
 def _check_header(spark: SparkSession, file: CsvFile, allowed: tuple[str, ...] = (HEADER,)) -> str:
     try:
-        first = reader(spark).text(file.path).head()
+        first_row = reader(spark).text(file.path).head()
     except (Py4JJavaError, PySparkException) as error:
         raise _unreadable(file.shown, error) from error
-    if first is None:
+    if first_row is None:
         raise InputError(f"{file.shown}: the file is empty")
-    line = first[0].lstrip("\ufeff").strip()
+    line = first_row[0].lstrip("\ufeff").strip()
     header = line.replace('"', "").replace(" ", "")
     if header not in allowed:
-        without = ", with or without the label" if UNLABELLED_HEADER in allowed else ""
+        alternative = ", with or without the label" if UNLABELED_HEADER in allowed else ""
         raise InputError(
-            f"{file.shown}:1: the header is {_shown(line)}, not Sign-MNIST's 'label,pixel1,…,pixel784'{without}:"
+            f"{file.shown}:1: the header is {_shown(line)}, not Sign-MNIST's 'label,pixel1,…,pixel784'{alternative}:"
             f" {_difference(header.split(','), allowed)}"
         )
     return header
@@ -194,47 +197,49 @@ def _shown(line: str) -> str:
     return repr(line if len(line) <= 60 else f"{line[:60]}…")
 
 
-def _difference(found: list[str], allowed: tuple[str, ...]) -> str:
-    """In what a header differs from the allowed one that is nearest to it."""
-    wanted = min((header.split(",") for header in allowed), key=lambda header: abs(len(header) - len(found)))
-    if len(found) != len(wanted):
-        last = f", the last of them {found[-1]!r}" if found[-1][:5] != "pixel" else ""
-        return f"it has {len(found):,} columns{last}, and {len(wanted)} are needed"
-    place = next(place for place, (name, other) in enumerate(zip(found, wanted, strict=True)) if name != other)
-    return f"column {place + 1} is {_shown(found[place])}, not {wanted[place]!r}"
+def _difference(columns: list[str], allowed: tuple[str, ...]) -> str:
+    """How the columns of a header differ from those of the allowed header with the most similar length."""
+    expected = min((header.split(",") for header in allowed), key=lambda header: abs(len(header) - len(columns)))
+    if len(columns) != len(expected):
+        last = f", the last of them {columns[-1]!r}" if columns[-1][:5] != "pixel" else ""
+        return f"it has {len(columns):,} columns instead of {len(expected)}{last}"
+    index = next(i for i, (name, other) in enumerate(zip(columns, expected, strict=True)) if name != other)
+    return f"column {index + 1} is {_shown(columns[index])}, not {expected[index]!r}"
 
 
 def _read_file(
-    spark: SparkSession, file: CsvFile, source: str, split: str | None, settings: Preprocessing, labelled: bool = True
+    spark: SparkSession, file: CsvFile, source: str, split: str | None, settings: Preprocessing, labeled: bool = True
 ) -> ReadRows:
-    # the place of a line at first, not its number: how many there are before a partition is known when all are parsed
+    # At first "line" is Spark's ID of the line, not its number: the number of lines before a partition is known only
+    # after all lines are parsed.
     lines = reader(spark).text(file.path).select(F.monotonically_increasing_id().alias("line"), "value")
-    parse = functools.partial(_parse_batches, settings, source, file.name, split, labelled)
-    places = (
-        lines.where(F.col("line") > 0)  # the header
+    parse = functools.partial(_parse_batches, settings, source, file.name, split, labeled)
+    parsed = (
+        lines.where(F.col("line") > 0)  # without the header
         .select("line", F.concat("value", F.lit("\n")).alias("text"))
         .mapInArrow(parse, PARSED_TABLE)
-        .persist()  # the partitions that are counted have to be the ones that are numbered
+        .persist()  # The partitions that are counted must be the ones that are numbered.
     )
     partition = F.shiftright("line", _ROW_BITS).cast("int")
     row = F.col("line").bitwiseAND((1 << _ROW_BITS) - 1)
     is_row = F.col("reason").isNull() | (F.col("reason") != _BLANK)
     try:
-        counted = (
-            places.groupBy(partition.alias("partition"))
+        partitions = (
+            parsed.groupBy(partition.alias("partition"))
             .agg(F.max(row).alias("last"), F.count_if(is_row).alias("rows"))
             .collect()
         )
     except (Py4JJavaError, PySparkException) as error:
-        places.unpersist()
+        parsed.unpersist()
         raise _unreadable(file.shown, error) from error
-    counts = {0: 1} | {found["partition"]: found["last"] + 1 for found in counted}
+    counts = {0: 1} | {counted["partition"]: counted["last"] + 1 for counted in partitions}
     offsets, total = [], 0
     for index in range(max(counts) + 1):
         offsets.append(total)
         total += counts.get(index, 0)
     number = row + F.element_at(F.lit(offsets), partition + 1) + 1
-    return ReadRows(places.where(is_row).withColumn("line", number), sum(found["rows"] for found in counted), [places])
+    count = sum(counted["rows"] for counted in partitions)
+    return ReadRows(parsed.where(is_row).withColumn("line", number), count, [parsed])
 
 
 def _parse_batches(
@@ -242,19 +247,19 @@ def _parse_batches(
     source: str,
     file: str,
     split: str | None,
-    labelled: bool,
+    labeled: bool,
     batches: Iterable[pa.RecordBatch],
 ) -> Iterator[pa.RecordBatch]:
     schema = to_arrow_schema(PARSED_TABLE)
     constants = {"source": source, "file": file, "split": split}
     for batch in batches:
-        rows, text = batch.num_rows, batch.column("text")
-        if clean := parse_clean(text, labelled):
+        rows, lines = batch.num_rows, batch.column("text")
+        if clean := parse_clean(lines, labeled):
             columns = _columns(*clean, settings)
         else:
             parsed = [
-                parse_line(line.removesuffix("\n"), labelled) if line.strip(" \n") else ParsedLine(reason=_BLANK)
-                for line in text.to_pylist()
+                parse_line(line.removesuffix("\n"), labeled) if line.strip(" \n") else ParsedLine(reason=_BLANK)
+                for line in lines.to_pylist()
             ]
             pixels = [
                 None if line.pixels is None else resize_pixels(line.pixels, (SIDE, SIDE, 1), settings)
@@ -269,33 +274,34 @@ def _parse_batches(
             }
         columns["line"] = batch.column("line")
         arrays = []
-        for name, kind in zip(schema.names, schema.types, strict=True):
+        for name, type_ in zip(schema.names, schema.types, strict=True):
             if name in columns:
-                found = columns[name]
-                arrays.append(found if isinstance(found, pa.Array) else pa.array(found, kind))
+                values = columns[name]
+                arrays.append(values if isinstance(values, pa.Array) else pa.array(values, type_))
             elif name in constants:
-                arrays.append(pa.array([constants[name]], kind).take(pa.nulls(rows, pa.int32()).fill_null(0)))
+                arrays.append(pa.array([constants[name]], type_).take(pa.nulls(rows, pa.int32()).fill_null(0)))
             else:
-                arrays.append(pa.nulls(rows, kind))
+                arrays.append(pa.nulls(rows, type_))
         yield pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def _columns(labels: np.ndarray | None, pixels: np.ndarray, settings: Preprocessing) -> dict[str, Any]:
-    """The columns of rows without a fault."""
+    """The columns of rows that are all valid."""
     shape = (SIDE, SIDE, 1)
     if settings.shape != shape or settings.short_side != SIDE:
         resized = b"".join(resize_pixels(row.tobytes(), shape, settings) for row in pixels)
         pixels = np.frombuffer(resized, dtype=np.uint8).reshape(len(pixels), -1)
-    described = describe(pixels.reshape(-1, *settings.shape))
-    columns = {"pixels": from_rows(pixels), "descriptor": from_rows(described)}
+    descriptors = describe(pixels.reshape(-1, *settings.shape))
+    columns = {"pixels": from_rows(pixels), "descriptor": from_rows(descriptors)}
     return columns if labels is None else columns | {"label": np.array(LETTERS)[labels]}
 
 
 def _unreadable(path: str, error: Exception) -> InputError:
-    text = str(error)
-    if any(sign in text for sign in ("PythonException", "Python worker exited")):
-        raise error  # the parser's, and not the file's fault
-    if path.endswith(".gz") and any(sign in text for sign in ("EOFException", "ZipException", "gzip")):
+    message = str(error)
+    if any(sign in message for sign in ("PythonException", "Python worker exited")):
+        raise error  # The parser failed; the file is not at fault.
+    if path.endswith(".gz") and any(sign in message for sign in ("EOFException", "ZipException", "gzip")):
         return InputError(f"{path}: cannot be unpacked, the file is cut off or corrupt: fetch it again")
-    cause = next((line.strip() for line in text.splitlines() if "Caused by" in line), text.strip().splitlines()[0])
+    lines = message.splitlines()
+    cause = next((line.strip() for line in lines if "Caused by" in line), message.strip().splitlines()[0])
     return InputError(f"{path}: cannot be read: {cause}")

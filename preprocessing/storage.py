@@ -1,7 +1,7 @@
-"""Files wherever Spark reads and writes them, ``file:``, ``hdfs:``, ``s3:`` or ``dbfs:``.
+"""Access to files on every file system that Spark reads and writes: ``file:``, ``hdfs:``, ``s3:`` or ``dbfs:``.
 
-Local ones are Python's: Hadoop takes some names for patterns, refuses others, and hides those with a leading
-underscore. All others are Hadoop's FileSystem's.
+Local files are accessed by Python, because Hadoop takes some names for patterns, refuses others, and hides those with a
+leading underscore. All other files are accessed by Hadoop's FileSystem.
 """
 
 import os
@@ -30,11 +30,11 @@ class FileEntry:
     """A file in a folder.
 
     Args:
-        name: its path within the folder; a byte that is not UTF-8 is a lone surrogate, as :func:`os.fsdecode` has it.
-        size: bytes; None: it is no regular file, or a link that leads nowhere.
-        modified: milliseconds since 1970.
-        is_link: it, or a folder around it, is a symbolic link.
-        is_folder: it is a folder, of which size and time say nothing.
+        name: path within the folder; a byte that is not UTF-8 is a lone surrogate, as in :func:`os.fsdecode`.
+        size: size in bytes. None: it is not a regular file, or a broken link.
+        modified: modification time in milliseconds since 1970.
+        is_link: whether it, or one of its parent folders, is a symbolic link.
+        is_folder: whether it is a folder; the size and time of a folder have no meaning.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Storage:
         self._configuration = context._jsc.hadoopConfiguration()
         default = self._jvm.org.apache.hadoop.fs.FileSystem.getDefaultUri(self._configuration)
         self._is_local = default.getScheme() == "file"
-        # no hidden .crc file beside every file of a run directory
+        # Without this, every file of a run directory would get a hidden .crc file.
         self._jvm.org.apache.hadoop.fs.FileSystem.getLocal(self._configuration).setWriteChecksum(False)
         self._reads_all_names = reads_all_names(self._jvm)
 
@@ -62,10 +62,10 @@ class Storage:
         return java_path.getFileSystem(self._configuration), java_path
 
     def absolute(self, path: str) -> str:
-        """The path with its scheme, as every executor understands it; a slash at its end goes.
+        """The path with its scheme, as every executor understands it, without a trailing slash.
 
         Raises:
-            InputError: it is empty, or not UTF-8, or Java cannot name it, see
+            InputError: The path is empty or not UTF-8, or Java cannot represent it, see
                 :func:`preprocessing.java.check_java_reads`.
         """
         if not path:
@@ -74,7 +74,7 @@ class Storage:
             path.encode()
         except UnicodeEncodeError:
             shown = os.fsencode(path).decode(errors="backslashreplace")
-            raise InputError(f"{shown}: the name is not UTF-8, which Spark needs: rename it") from None
+            raise InputError(f"{shown}: the name is not valid UTF-8, which Spark requires: rename it") from None
         if not self._reads_all_names:
             check_java_reads(self._jvm, path)
         if path.startswith("file:"):
@@ -85,7 +85,7 @@ class Storage:
         return str(system.makeQualified(java_path).toString())
 
     def _local(self, path: str) -> Path | None:
-        """The path of a local file or folder; None where it is not local."""
+        """The path of a local file or folder; None if it is not local."""
         if not path.startswith("file:") and (_SCHEME.match(path) or not self._is_local):
             return None
         return local_path(self.absolute(path))
@@ -108,10 +108,10 @@ class Storage:
             return
         system, java_path = self._open(path)
         if not system.mkdirs(java_path):
-            raise OSError(f"{path}: cannot be made a folder")
+            raise OSError(f"{path}: the folder cannot be created")
 
     def delete(self, path: str) -> None:
-        """Take away a file, link or folder; none there is no error."""
+        """Delete a file, link or folder, if it exists."""
         if (local := self._local(path)) is None:
             system, java_path = self._open(path)
             system.delete(java_path, True)
@@ -122,19 +122,19 @@ class Storage:
                 local.unlink()
 
     def delete_empty(self, path: str) -> None:
-        """Take away a folder with nothing in it; object stores have none, and what others have put there stays."""
+        """Delete a local folder if it is empty; object stores have no empty folders."""
         if (local := self._local(path)) is not None:
             with suppress(OSError):
                 local.rmdir()
 
-    def delete_made(self, folder: str, made: list[str]) -> None:
-        """Take away a folder, and those of :meth:`missing_folders` around it that nobody else has put anything into."""
+    def delete_made(self, folder: str, created: list[str]) -> None:
+        """Delete a folder, and those of its parents that are empty and that :meth:`missing_folders` had returned."""
         self.delete(folder)
-        for path in made[1:] or [folder.rsplit("/", 1)[0]]:
+        for path in created[1:] or [folder.rsplit("/", 1)[0]]:
             self.delete_empty(path)
 
     def missing_folders(self, path: str) -> list[str]:
-        """The folders that making ``path`` would make, the innermost first: a failed job takes them away again."""
+        """The folders that would be created with ``path``, innermost first: a failed job deletes them again."""
         missing = []
         while not self.exists(path):
             missing.append(path)
@@ -144,16 +144,16 @@ class Storage:
         return missing
 
     def children(self, path: str) -> list[str]:
-        """The names of what lies in a folder."""
+        """The names of the files and folders directly in a folder."""
         if (local := self._local(path)) is not None:
             return sorted(child.name for child in local.iterdir())
         system, java_path = self._open(path)
         return sorted(str(status.getPath().getName()) for status in system.listStatus(java_path))
 
     def walk(self, path: str, follow_links: bool = True) -> Iterator[FileEntry]:
-        """Every file in a folder and its folders, or the one file that ``path`` is, in no order that counts.
+        """Every file in a folder and its subfolders, or the single file ``path``, in arbitrary order.
 
-        Local folders come too, before what is in them. Links that are not followed have no size.
+        Local folders are included, each before its contents. Links that are not followed have no size.
         """
         if (local := self._local(path)) is not None:
             yield from _walk(local, follow_links)
@@ -163,12 +163,12 @@ class Storage:
         start = len(str(system.makeQualified(java_path).toString())) + 1
         while files.hasNext():
             status = files.next()
-            found = status.getPath()
-            name = str(found.toString())[start:] or str(found.getName())
+            file_path = status.getPath()
+            name = str(file_path.toString())[start:] or str(file_path.getName())
             yield FileEntry(name, status.getLen(), status.getModificationTime())
 
     def rename(self, path: str, new: str) -> None:
-        """Give a file or folder another name, of which there is none yet; on S3 this is no atomic operation."""
+        """Rename a file or folder; the new name must not exist yet. On S3 this operation is not atomic."""
         if (local := self._local(path)) is not None:
             local.rename(local_path(self.absolute(new)))
             return
@@ -177,7 +177,7 @@ class Storage:
             raise OSError(f"{path}: cannot be renamed to {new}")
 
     def copy(self, path: str, new: str) -> None:
-        """Copy a file or folder to a place where nothing is."""
+        """Copy a file or folder to a path that does not exist yet."""
         local, other_local = self._local(path), self._local(new)
         if local is not None and other_local is not None:
             _copy(local, other_local)
@@ -186,7 +186,7 @@ class Storage:
         self._jvm.org.apache.hadoop.fs.FileUtil.copy(system, java_path, other, other_path, False, self._configuration)
 
     def upload(self, local: Path, path: str) -> None:
-        """Copy a file or folder of the driver's machine to ``path``."""
+        """Copy a file or folder from the driver's machine to ``path``."""
         self.copy(f"file://{local.absolute()}", path)
 
     def download(self, path: str, local: Path) -> None:
@@ -199,7 +199,7 @@ class Storage:
         system.copyToLocalFile(False, java_path, target, True)
 
     def read_text(self, path: str) -> str:
-        """The content of a small file, in UTF-8."""
+        """Read a small UTF-8 file."""
         if (local := self._local(path)) is not None:
             return local.read_text(encoding="utf-8")
         with tempfile.TemporaryDirectory() as folder:
@@ -208,38 +208,38 @@ class Storage:
             return copy.read_text(encoding="utf-8")
 
     def write_text(self, path: str, text: str) -> None:
-        """Write a small file, in UTF-8, by one atomic operation; what was there before is replaced by it."""
-        half = f"{path.rsplit('/', 1)[0]}/.{uuid.uuid4().hex}"
+        """Write a small UTF-8 file atomically; an existing file is replaced."""
+        temporary = f"{path.rsplit('/', 1)[0]}/.{uuid.uuid4().hex}"
         if (local := self._local(path)) is not None:
-            half_local = local_path(half)
+            local_temporary = local_path(temporary)
             try:
-                with half_local.open("w", encoding="utf-8") as file:
+                with local_temporary.open("w", encoding="utf-8") as file:
                     file.write(text)
                     file.flush()
                     os.fsync(file.fileno())
-                half_local.replace(local)
+                local_temporary.replace(local)
             except BaseException:
-                half_local.unlink(missing_ok=True)
+                local_temporary.unlink(missing_ok=True)
                 raise
             return
         system, java_path = self._open(path)
-        if not self.absolute(path).startswith("hdfs:"):  # in object stores a file appears when it is closed
+        if not self.absolute(path).startswith("hdfs:"):  # In object stores a file appears when it is closed.
             _write(system, java_path, text)
             return
         hadoop = self._jvm.org.apache.hadoop.fs
-        _write(system, hadoop.Path(half), text)
-        # the one way by which HDFS replaces a file at once
+        _write(system, hadoop.Path(temporary), text)
+        # The only way to replace a file atomically in HDFS.
         options = self._gateway.new_array(hadoop.Options.Rename, 1)
         options[0] = hadoop.Options.Rename.OVERWRITE
-        system.rename(hadoop.Path(half), java_path, options)
+        system.rename(hadoop.Path(temporary), java_path, options)
 
     def create(self, path: str) -> bool:
-        """Make an empty file where none is, by one operation; whether it was made."""
+        """Create an empty file atomically, unless it exists; return whether it was created."""
         system, java_path = self._open(path)
         return bool(system.createNewFile(java_path))
 
     def size(self, path: str) -> int:
-        """Bytes of a file, or of all files in a folder."""
+        """The size in bytes of a file, or of all files in a folder."""
         if self._local(path) is not None:
             return sum(entry.size or 0 for entry in self.walk(path))
         system, java_path = self._open(path)
@@ -253,40 +253,40 @@ def _write(system: Any, java_path: Any, text: str) -> None:
 
 
 def reader(spark: SparkSession) -> DataFrameReader:
-    """Spark's reader, which takes paths as they are: ``[2]`` in a path is no pattern.
+    """Spark's reader, with paths taken literally: ``[2]`` in a path is not a pattern.
 
-    The option is Spark's own, by which it reads what it has listed itself (``DataSource.GLOB_PATHS_KEY``).
+    The option is internal to Spark, which sets it for paths that it has listed itself (``DataSource.GLOB_PATHS_KEY``).
     """
     return spark.read.option("__globPaths__", "false")
 
 
 def _walk(path: Path, follow_links: bool) -> Iterator[FileEntry]:
-    """The files of a local folder. Links to folders are followed, but into a folder that they lie in."""
+    """The files of a local folder. A link to a folder is followed unless the folder contains the link."""
     if not path.is_dir():
         yield _entry(path, path.name, path.is_symlink())
         return
     waiting: list[tuple[str, bool, frozenset[tuple[int, int]]]] = [("", False, frozenset())]
     while waiting:
-        folder, linked, around = waiting.pop()
+        folder, is_linked, parents = waiting.pop()
         try:
             status = (path / folder).stat()
             entries = list(os.scandir(path / folder))
         except OSError as error:
             if follow_links and not isinstance(error, FileNotFoundError):
                 raise
-            continue  # taken away meanwhile, or of somebody who lets nobody look
-        number = (status.st_dev, status.st_ino)
-        if number in around:
+            continue  # The folder was deleted meanwhile, or, if links are not followed, it is not readable.
+        identity = (status.st_dev, status.st_ino)
+        if identity in parents:
             continue
         for entry in entries:
             name = f"{folder}/{entry.name}" if folder else entry.name
-            is_link = linked or entry.is_symlink()
+            is_link = is_linked or entry.is_symlink()
             if is_link and not follow_links:
                 with suppress(FileNotFoundError):
                     yield FileEntry(name, None, int(1000 * entry.stat(follow_symlinks=False).st_mtime), is_link)
             elif _is_dir(entry):
                 yield FileEntry(name, None, 0, is_link, is_folder=True)
-                waiting.append((name, is_link, around | {number}))
+                waiting.append((name, is_link, parents | {identity}))
             else:
                 yield _entry(entry, name, is_link)
 
@@ -294,14 +294,14 @@ def _walk(path: Path, follow_links: bool) -> Iterator[FileEntry]:
 def _is_dir(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link that leads to itself
+    except OSError:  # A link that points to itself.
         return False
 
 
 def _entry(file: Path | os.DirEntry[str], name: str, is_link: bool) -> FileEntry:
     try:
         status = file.stat()
-    except OSError:  # a link that leads nowhere
+    except OSError:  # A broken link.
         return FileEntry(name, None, 0, is_link)
     size = status.st_size if stat.S_ISREG(status.st_mode) else None
     return FileEntry(name, size, status.st_mtime_ns // 1_000_000, is_link)
@@ -316,10 +316,10 @@ def _copy(path: Path, new: Path) -> None:
 
 
 def reason(error: Exception) -> str:
-    """What Java or Python says of a failure."""
+    """The reason that Java or Python gives for a failure."""
     return error.strerror if isinstance(error, OSError) and error.strerror else java_reason(error)
 
 
 def local_path(uri: str) -> Path:
-    """The path of a ``file:`` URI, which is not escaped."""
+    """The path of a ``file:`` URI, which is not percent-encoded."""
     return Path("/" + uri.removeprefix("file:").lstrip("/"))

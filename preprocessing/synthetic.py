@@ -1,8 +1,8 @@
 """The synthetic sample: hands drawn from a parametric model, in Sign-MNIST's CSV format.
 
-A hand is a palm and five fingers of two segments each. A letter is where the segments point and how far the hand is
-turned; size, place, angle, light, noise, background and every joint vary from picture to picture. It shows that the
-job runs and learns, and nothing about real hands.
+A hand is a palm and five fingers of two segments each. A letter is defined by the directions of the segments and the
+rotation of the hand; size, position, angle, light, noise, background and every joint vary between pictures. The sample
+shows that a job runs and learns; it says nothing about real hands.
 """
 
 from dataclasses import dataclass
@@ -23,13 +23,13 @@ ROWS = {TRAIN: 4800, TEST: 1200}
 _BATCH = 400
 
 Floats = np.ndarray
-# Two directions in degrees from straight up, clockwise, and the length as a share of the stretched finger's.
+# Two directions in degrees clockwise from straight up, and the length as a fraction of the stretched finger's length.
 Segments = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
 class Pose:
-    """Index, middle, ring and little finger, the thumb, and how far the hand is turned clockwise, in degrees."""
+    """Index, middle, ring and little finger, the thumb, and the clockwise rotation of the hand in degrees."""
 
     fingers: tuple[Segments, Segments, Segments, Segments]
     thumb: Segments
@@ -71,7 +71,7 @@ POSES = {
     "Y": Pose((_FOLD, _FOLD, _FOLD, _lean(30)), (-65, -70, 1.1)),
 }
 
-# In the hand's own units, its palm one wide, x to the right and y up.
+# In hand coordinates: the palm is one unit wide, x points to the right and y up.
 _KNUCKLES = np.array([[-0.36, 0.45], [-0.12, 0.50], [0.12, 0.48], [0.36, 0.40]])
 _LENGTHS = np.array([0.85, 0.95, 0.88, 0.68])
 _THUMB_BASE, _THUMB_LENGTH = np.array([-0.42, -0.20]), 0.62
@@ -82,8 +82,8 @@ def draw_hands(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Draw a hand for each label.
 
     Args:
-        labels: ``int``, shape ``(n,)``, the letter's place in A..Z; J and Z have no still pose.
-        rng: where everything that varies is drawn from.
+        labels: ``int``, shape ``(n,)``, the indices of the letters in A..Z; J and Z have no still pose.
+        rng: the source of all random variation.
 
     Returns:
         ``uint8``, shape ``(n, 28, 28)``.
@@ -97,7 +97,7 @@ def draw_hands(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     light = rng.uniform(-30, 30, (count, 1, 1)) * x + rng.uniform(-30, 30, (count, 1, 1)) * y
 
     def paint(image: Floats, distance: Floats, shade: float) -> Floats:
-        """Lay a shape over what is there: darker at its outline, its edge as soft as a pixel."""
+        """Draw a shape over the image, with a darker outline and an edge that is anti-aliased over one pixel."""
         cover = np.clip(0.5 - distance / pixel, 0, 1)
         outline = np.clip(1 + distance / 0.12, 0, 1)
         return image * (1 - cover) + cover * (skin * shade + light - 45 * outline)
@@ -113,8 +113,8 @@ def draw_hands(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         *digits[::-1],
         (_THUMB_BASE, [pose.thumb for pose in poses], _THUMB_LENGTH, _THUMB_RADIUS),
     ]:
-        first, second, share = np.array(segments, dtype=float).T
-        reach = (length * share * rng.uniform(0.92, 1.08, count) / 2)[:, None]
+        first, second, fraction = np.array(segments, dtype=float).T
+        reach = (length * fraction * rng.uniform(0.92, 1.08, count) / 2)[:, None]
         joint = base + reach * _direction(first + rng.normal(0, 4, count))
         tip = joint + reach * _direction(second + rng.normal(0, 5, count))
         image = paint(image, _capsule(x, y, np.broadcast_to(base, joint.shape), joint, radius), 1.04)
@@ -125,12 +125,12 @@ def draw_hands(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def write_sample(folder: Path, rows: dict[str, int] = ROWS, seed: int = SEED) -> None:
-    """Write ``sign_mnist_train.csv`` and ``sign_mnist_test.csv``, the 24 letters in equal shares and mixed.
+    """Write ``sign_mnist_train.csv`` and ``sign_mnist_test.csv``, with the 24 letters in equal numbers and shuffled.
 
     Args:
-        folder: made if it is not there.
-        rows: how many for ``train`` and ``test``.
-        seed: the same seed writes the same files.
+        folder: the output folder, created if it does not exist.
+        rows: the number of rows for ``train`` and ``test``.
+        seed: the random seed; the same seed writes the same files.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
@@ -146,7 +146,7 @@ def write_sample(folder: Path, rows: dict[str, int] = ROWS, seed: int = SEED) ->
 
 
 def _hand_coordinates(turn: Floats, rng: np.random.Generator) -> tuple[Floats, Floats, Floats]:
-    """Each pixel's place in the hand's own coordinates, shape ``(n, 28, 28)``, and a pixel's size in them."""
+    """The hand coordinates x and y of each pixel, shape ``(n, 28, 28)``, and the size of a pixel in them."""
     count = len(turn)
     size = rng.uniform(8.5, 11.0, (count, 1, 1))
     angle = np.deg2rad(turn + rng.normal(0, 7, count))[:, None, None]
@@ -154,13 +154,13 @@ def _hand_coordinates(turn: Floats, rng: np.random.Generator) -> tuple[Floats, F
     rows, columns = np.mgrid[0:SIDE, 0:SIDE] + 0.5
     x = (columns - center[0]) / size
     y = (center[1] - rows) / size
-    # an upright hand's fingers are longer than its wrist: its middle lies above the palm's
+    # the fingers of an upright hand are longer than its wrist, so its center lies above that of the palm
     lift = 0.35
     return np.cos(angle) * x - np.sin(angle) * y, np.sin(angle) * x + np.cos(angle) * y + lift, 1 / size
 
 
 def _background(count: int, rng: np.random.Generator) -> Floats:
-    """A wall with a gradient of light in any direction."""
+    """A wall with a brightness gradient in any direction."""
     rows, columns = np.mgrid[-1 : 1 : SIDE * 1j, -1 : 1 : SIDE * 1j]
     level = rng.uniform(20, 200, (count, 1, 1))
     slope = rng.uniform(-40, 40, (2, count, 1, 1))
@@ -173,7 +173,7 @@ def _direction(degrees: Floats) -> Floats:
 
 
 def _capsule(x: Floats, y: Floats, start: Floats, end: Floats, radius: float) -> Floats:
-    """Each pixel's distance to a line with round ends; negative within. Points have shape ``(2,)`` or ``(n, 2)``."""
+    """The signed distance of each pixel to a capsule, negative inside. Points have shape ``(2,)`` or ``(n, 2)``."""
     start, end = np.atleast_2d(start), np.atleast_2d(end)
     start_x, start_y = (start[:, i, None, None] for i in (0, 1))
     along_x, along_y = ((end - start)[:, i, None, None] for i in (0, 1))

@@ -1,4 +1,4 @@
-"""Serve a trained run: its answers over HTTP, and a page that spells words.
+"""Serve a trained network over HTTP, with a page that spells words.
 
 python -m serving runs/cnn --port 8080
 """
@@ -10,39 +10,41 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # on what the processor could do, were TensorFlow built for it
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hides hints on unused CPU instructions
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
 import uvicorn
 
 from evaluation.runs import RunError, read_run
-from jobs.temporary import enter_folder
+from experiments.temporary_folder import enter_folder
 from models.errors import TrainingError
 from serving.app import Service, create_app
 from serving.connections import Connection
-from serving.recogniser import Recogniser
-from serving.settings import Limits
+from serving.limits import Limits
+from serving.recognizer import Recognizer
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m serving", description="Serve a trained network over HTTP.")
     parser.add_argument("run", type=Path, help="the run directory")
-    parser.add_argument("--host", default="127.0.0.1", help="the address to listen at; 0.0.0.0: all of them")
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on; 0.0.0.0 for all")
     parser.add_argument("--port", type=int, default=8080)
-    parser.add_argument("--allow-origin", action="append", default=[], help="of a page on another host that may ask")
+    parser.add_argument(
+        "--allow-origin", action="append", default=[], help="origin of a page on another host that may send requests"
+    )
     arguments = parser.parse_args()
-    with suppress(OSError):  # a container may have no folder that can be written
+    with suppress(OSError):  # a container may have no writable folder
         enter_folder()
     try:
-        recogniser = Recogniser.of_run(arguments.run)
+        recognizer = Recognizer.of_run(arguments.run)
         samples = Path(read_run(arguments.run, str(arguments.run)).files) / "samples"
     except (RunError, TrainingError) as error:
         sys.exit(f"error: {error}")
     pictures = {file.stem: file.read_bytes() for file in sorted(samples.glob("*.png"))}
     # not on the command line, which every user of the machine can read
     key = os.environ.get("HANDSHAPE_API_KEY") or None
-    app = create_app(Service(recogniser, Limits(), key, pictures), tuple(arguments.allow_origin))
-    # its own: TensorFlow has set up the root's
+    app = create_app(Service(recognizer, Limits(), key, pictures), tuple(arguments.allow_origin))
+    # a logger with its own handler, as TensorFlow configures the root logger
     log, handler = logging.getLogger("handshape"), logging.StreamHandler(sys.stdout)
     log.addHandler(handler)
     log.setLevel(logging.INFO)
@@ -52,8 +54,8 @@ def main() -> None:
         host=arguments.host,
         port=arguments.port,
         http=Connection,
-        ws="none",  # it would take a connection out of its bounds
-        backlog=256,  # that are let in before one of them is closed: files are open at once, a thousand at most
+        ws="none",  # a WebSocket would bypass the limits of a connection
+        backlog=256,  # accepted before any is closed; a process may have about a thousand files open
         log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=10,

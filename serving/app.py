@@ -1,4 +1,4 @@
-"""The HTTP service of a trained run: SageMaker's contract, the same under /v1, and the page."""
+"""The HTTP service of a trained network: SageMaker's contract, the same under /v1, and the page."""
 
 import asyncio
 import hmac
@@ -22,22 +22,22 @@ from starlette.exceptions import HTTPException as StarletteError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.batching import Batcher
-from serving.bodies import read_body, weight
+from serving.bodies import read_body, reading_cost
 from serving.errors import BodyError
 from serving.intake import BoundedBodies
-from serving.recogniser import Recogniser
+from serving.limits import Limits
+from serving.recognizer import Recognizer
 from serving.schema import REQUEST_BODY, Error, Model, Predictions, Signed, Words, errors, predictions_of
-from serving.settings import Limits
 from serving.spelling import Speller
 from serving.workers import Workers
 
 PAGE = Path(__file__).parent / "page"
 _log = logging.getLogger("handshape")
 
-# Pixels that are decoded in a tenth of a second, or bytes that are read in as much.
-_HEAVY = 2_000_000
+# Reading a body is costly above this number of pixels or bytes, which take a tenth of a second.
+_COSTLY_ABOVE = 2_000_000
 
-# The page asks nobody but this server, and the browser sees to it.
+# The page sends requests only to this server; the browser enforces it.
 _PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob:; frame-ancestors 'none'; base-uri 'none'",
     "Permissions-Policy": "camera=(self), microphone=()",
@@ -50,96 +50,96 @@ _Bearer = Annotated[HTTPAuthorizationCredentials | None, Security(HTTPBearer(aut
 
 
 class Service:
-    """What answers requests.
+    """The handlers of requests.
 
     Args:
-        recogniser: what answers.
-        limits: what a request may ask for.
-        api_key: that every request but those for the page, health and metrics has to bring, if any.
-        pictures: a PNG of a class each, for practice.
+        recognizer: the network.
+        limits: of the requests.
+        api_key: key that all requests need, except those for the page, health and metrics; None: no key is needed.
+        pictures: an example picture of each class, as PNG, for practice.
     """
 
     def __init__(
         self,
-        recogniser: Recogniser,
+        recognizer: Recognizer,
         limits: Limits,
         api_key: str | None = None,
         pictures: dict[str, bytes] | None = None,
     ) -> None:
-        self.recogniser, self.limits, self.api_key, self.pictures = recogniser, limits, api_key, pictures or {}
-        self.speller = Speller(recogniser.classes, recogniser.confusion)
-        self.batcher = Batcher(recogniser.probabilities)
+        self.recognizer, self.limits, self.api_key, self.pictures = recognizer, limits, api_key, pictures or {}
+        self.speller = Speller(recognizer.classes, recognizer.confusion)
+        self.batcher = Batcher(recognizer.probabilities)
         self.registry = CollectorRegistry()
-        self.workers = Workers(limits.threads, _HEAVY)
-        self._at_once = self._held = 0
+        self.workers = Workers(limits.threads, _COSTLY_ABOVE)
+        self._active_predictions = self._pixel_bytes = 0
         labels = ["path", "status"]
-        self._seconds = Histogram("handshape_request_seconds", "Time of a request", labels, registry=self.registry)
+        self._seconds = Histogram("handshape_request_seconds", "Duration of a request", labels, registry=self.registry)
         self._pictures = Counter("handshape_pictures", "Pictures answered", registry=self.registry)
-        busy = Gauge("handshape_requests_at_once", "Predictions that are being made", registry=self.registry)
-        busy.set_function(lambda: self._at_once)
+        active = Gauge("handshape_requests_at_once", "Predictions in progress", registry=self.registry)
+        active.set_function(lambda: self._active_predictions)
 
     def check_key(self, bearer: _Bearer) -> None:
         if self.api_key is None:
             return
         given = bearer.credentials if bearer else ""
         if not hmac.compare_digest(given.encode(), self.api_key.encode()):
-            wanted = {"WWW-Authenticate": "Bearer"}
-            raise HTTPException(401, "no API key, or a wrong one: Authorization: Bearer KEY", wanted)
+            headers = {"WWW-Authenticate": "Bearer"}
+            raise HTTPException(401, "no API key, or a wrong one: Authorization: Bearer KEY", headers)
 
     async def predict(self, request: Request) -> Predictions:
-        """A letter for each picture of the body."""
+        """Predict a letter for each picture of the body."""
         limits = self.limits
-        body = await request.body()  # who is slow to send it keeps nobody out
-        if self._at_once >= limits.requests:
+        body = await request.body()  # received before the request counts, so that slow clients block nobody
+        if self._active_predictions >= limits.requests:
             raise HTTPException(429, f"{limits.requests} requests at once are the most", {"Retry-After": "1"})
-        self._at_once += 1
+        self._active_predictions += 1
         try:
             async with asyncio.timeout(limits.seconds):
-                kind, encoding = (request.headers.get(f"content-{name}", "") for name in ("type", "encoding"))
-                settings = self.recogniser.preprocessing
-                encoding = encoding.strip().lower()
-                heavy = weight(body, kind, encoding)
-                pixels = await self.workers.run(heavy, read_body, body, kind, settings, limits, encoding)
+                content_type = request.headers.get("content-type", "")
+                encoding = request.headers.get("content-encoding", "").strip().lower()
+                settings = self.recognizer.preprocessing
+                cost = reading_cost(body, content_type, encoding)
+                pixels = await self.workers.run(cost, read_body, body, content_type, settings, limits, encoding)
                 probabilities = await self._probabilities(pixels)
         except TimeoutError as error:
             raise HTTPException(504, f"no answer within {limits.seconds:g} seconds") from error
         finally:
-            self._at_once -= 1
+            self._active_predictions -= 1
         self._pictures.inc(len(pixels))
         request.state.pictures = len(pixels)
-        return predictions_of(self.recogniser, probabilities)
+        return predictions_of(self.recognizer, probabilities)
 
     async def _probabilities(self, pixels: np.ndarray) -> np.ndarray:
-        if self._held + pixels.nbytes > self.limits.memory:
+        if self._pixel_bytes + pixels.nbytes > self.limits.memory:
             raise HTTPException(429, "too many pictures at once", {"Retry-After": "1"})
-        self._held += pixels.nbytes
+        self._pixel_bytes += pixels.nbytes
         try:
             return await self.batcher.predict(pixels)
         finally:
-            self._held -= pixels.nbytes
+            self._pixel_bytes -= pixels.nbytes
 
     def words(self, signed: Signed) -> Words:
-        """The words that signed letters may be, by what this network confuses."""
+        """Find words for signed letters, considering which letters this network confuses."""
         return Words(words=self.speller.candidates(signed.letters))
 
     def model(self) -> Model:
-        """What is served."""
+        """Describe the network that is served."""
         limits = {name: float(value) for name, value in asdict(self.limits).items()}
-        classes, pictures = self.recogniser.classes, sorted(self.pictures)
-        return Model(model=self.recogniser.name, classes=classes, pictures=pictures, limits=limits)
+        classes, pictures = self.recognizer.classes, sorted(self.pictures)
+        return Model(model=self.recognizer.name, classes=classes, pictures=pictures, limits=limits)
 
     def picture(self, letter: str) -> Response:
-        """A picture of a class."""
+        """The example picture of a class."""
         if letter not in self.pictures:
             raise HTTPException(404, "there is no picture of this class")
         return Response(self.pictures[letter], media_type="image/png", headers={"Cache-Control": "max-age=3600"})
 
     def metrics(self) -> Response:
-        """For Prometheus."""
+        """Metrics in the format of Prometheus."""
         return PlainTextResponse(generate_latest(self.registry))
 
-    def note(self, scope: Scope, status: int, seconds: float) -> None:
-        """A line of JSON a request, without what it holds."""
+    def log_request(self, scope: Scope, status: int, seconds: float) -> None:
+        """Log one line of JSON per request, without the content of the request."""
         route = scope.get("route")
         path = "other" if route is None else route.path
         self._seconds.labels(path, status).observe(seconds)
@@ -155,16 +155,16 @@ class Service:
 
 
 def ping() -> Response:
-    """Healthy and ready."""
+    """Answer that the server is healthy and ready."""
     return Response()
 
 
 def create_app(service: Service, origins: tuple[str, ...] = ()) -> FastAPI:
-    """Its routes.
+    """Create the application with its routes.
 
     Args:
-        service: what answers.
-        origins: of pages on other hosts that may ask, such as ``https://school.example``.
+        service: the handlers of requests.
+        origins: origins of pages on other hosts that may send requests, such as ``https://school.example``.
     """
 
     @asynccontextmanager
@@ -173,7 +173,7 @@ def create_app(service: Service, origins: tuple[str, ...] = ()) -> FastAPI:
             yield
         service.workers.close()
 
-    # a redirect would lead to whatever host the request names
+    # no redirects: they would lead to the host in the request's Host header, which anyone can set
     app = FastAPI(
         title="Handshape",
         version="1",
@@ -181,32 +181,36 @@ def create_app(service: Service, origins: tuple[str, ...] = ()) -> FastAPI:
         lifespan=lifespan,
         redirect_slashes=False,
     )
-    keyed = APIRouter(dependencies=[Depends(service.check_key)], responses={401: {"model": Error}})
-    refused = errors(400, 408, 413, 415, 422, 429, 504)
+    protected = APIRouter(dependencies=[Depends(service.check_key)], responses={401: {"model": Error}})
+    error_responses = errors(400, 408, 413, 415, 422, 429, 504)
     for path in ("/v1/predict", "/invocations"):
-        keyed.add_api_route(
-            path, service.predict, methods=["POST"], responses=refused, openapi_extra={"requestBody": REQUEST_BODY}
+        protected.add_api_route(
+            path,
+            service.predict,
+            methods=["POST"],
+            responses=error_responses,
+            openapi_extra={"requestBody": REQUEST_BODY},
         )
-    keyed.add_api_route("/v1/words", service.words, methods=["POST"], responses=errors(400, 408, 413, 422))
-    keyed.add_api_route("/v1/model", service.model)
-    keyed.add_api_route(
+    protected.add_api_route("/v1/words", service.words, methods=["POST"], responses=errors(400, 408, 413, 422))
+    protected.add_api_route("/v1/model", service.model)
+    protected.add_api_route(
         "/v1/pictures/{letter}",
         service.picture,
         response_class=Response,
         responses={200: {"content": {"image/png": {}}}, 404: {"model": Error}},
     )
-    app.include_router(keyed)
+    app.include_router(protected)
     app.add_api_route("/ping", ping, response_class=Response)
     app.add_api_route("/metrics", service.metrics, response_class=PlainTextResponse)
-    for route, (name, kind) in _PAGE_FILES.items():
-        app.add_api_route(route, _fixed((PAGE / name).read_bytes(), kind), include_in_schema=False)
+    for route, (name, media_type) in _PAGE_FILES.items():
+        app.add_api_route(route, _static_file((PAGE / name).read_bytes(), media_type), include_in_schema=False)
     for error in (BodyError, StarletteError, RequestValidationError):
         app.add_exception_handler(error, _answer_error)
     if origins:
         methods, headers = ["GET", "POST"], ["Authorization", "Content-Encoding", "Content-Type"]
         app.add_middleware(CORSMiddleware, allow_origins=list(origins), allow_methods=methods, allow_headers=headers)
     app.add_middleware(BoundedBodies, limits=service.limits)
-    app.add_middleware(_Noted, service=service)
+    app.add_middleware(_RequestLog, service=service)
     return app
 
 
@@ -217,15 +221,15 @@ _PAGE_FILES = {
 }
 
 
-def _fixed(content: bytes, kind: str) -> Callable[[], Awaitable[Response]]:
+def _static_file(content: bytes, media_type: str) -> Callable[[], Awaitable[Response]]:
     async def answer() -> Response:
-        return Response(content, media_type=kind, headers=_PAGE_HEADERS)
+        return Response(content, media_type=media_type, headers=_PAGE_HEADERS)
 
     return answer
 
 
-class _Noted:
-    """Notes every request. HEAD is answered as GET is, and Uvicorn leaves the body out."""
+class _RequestLog:
+    """Middleware that logs every request. HEAD is answered like GET, and Uvicorn omits the body."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app, self._service = app, service
@@ -234,25 +238,26 @@ class _Noted:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        inner = {**scope, "method": "GET" if scope["method"] == "HEAD" else scope["method"]}
-        start, status = time.perf_counter(), 500
+        inner_scope = {**scope, "method": "GET" if scope["method"] == "HEAD" else scope["method"]}
+        start_time, status = time.perf_counter(), 500
 
-        async def noted(message: Message) -> None:
+        async def send_and_keep_status(message: Message) -> None:
             nonlocal status
             status = message.get("status", status)
             await send(message)
 
         try:
-            await self._app(inner, receive, noted)
+            await self._app(inner_scope, receive, send_and_keep_status)
         finally:
-            self._service.note({**inner, "method": scope["method"]}, status, time.perf_counter() - start)
+            seconds = time.perf_counter() - start_time
+            self._service.log_request({**inner_scope, "method": scope["method"]}, status, seconds)
 
 
 async def _answer_error(_: Request, error: Exception) -> Response:
     headers = getattr(error, "headers", None)
     if isinstance(error, RequestValidationError):
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"][1:])
-        return JSONResponse({"error": f"{place}: {first['msg']}" if place else first["msg"]}, 422)
+        field = ".".join(str(part) for part in first["loc"][1:])
+        return JSONResponse({"error": f"{field}: {first['msg']}" if field else first["msg"]}, 422)
     status = error.status if isinstance(error, BodyError) else int(getattr(error, "status_code", 500))
     return JSONResponse({"error": getattr(error, "detail", None) or str(error)}, status, headers)

@@ -1,4 +1,4 @@
-"""Requests that come at once become one batch."""
+"""Batching of concurrent requests."""
 
 import asyncio
 from collections import deque
@@ -7,28 +7,28 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-Asked = tuple[np.ndarray, "asyncio.Future[np.ndarray]"]
+PendingRows = tuple[np.ndarray, "asyncio.Future[np.ndarray]"]
 
 
 class Batcher:
-    """Hands pictures to a model, from one thread, in batches of what has come while it was busy.
+    """Passes pictures to a model, from a single thread, in batches of what arrived while the model was busy.
 
-    Nobody waits for a batch to fill: who comes alone is answered at once.
+    It does not wait for a batch to fill: a request that arrives while the model is idle is predicted immediately.
 
     Args:
-        predict: gives an answer for each row of pixels.
-        size: rows of a batch at most; a request with more has several, and those left are dropped when it is given up.
+        predict: maps rows of pixels to one answer per row.
+        size: maximum rows of a batch. A larger request is split; if it is canceled, its remaining rows are dropped.
     """
 
     def __init__(self, predict: Callable[[np.ndarray], np.ndarray], size: int = 64) -> None:
         self._predict, self._size = predict, size
-        self._waiting: deque[Asked] = deque()
+        self._pending: deque[PendingRows] = deque()
         self._arrived = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> "Batcher":
-        self._task = asyncio.create_task(self._work())
+        self._task = asyncio.create_task(self._run())
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -37,43 +37,43 @@ class Batcher:
         self._thread.shutdown()
 
     async def predict(self, pixels: np.ndarray) -> np.ndarray:
-        """The answers for ``(n, pixels)``, in their order."""
+        """Answers for pixels of shape ``(n, pixels)``, in the order of the rows."""
         loop = asyncio.get_running_loop()
         parts = [pixels[start : start + self._size] for start in range(0, len(pixels), self._size)]
         answers: list[asyncio.Future[np.ndarray]] = [loop.create_future() for _ in parts]
-        self._waiting.extend(zip(parts, answers, strict=True))
+        self._pending.extend(zip(parts, answers, strict=True))
         self._arrived.set()
         return np.concatenate(await asyncio.gather(*answers))
 
-    async def _work(self) -> None:
+    async def _run(self) -> None:
         while True:
             await self._arrived.wait()
-            batch = self._take()
+            batch = self._next_batch()
             if not batch:
                 continue
-            pixels = np.concatenate([pixels for pixels, _ in batch])
+            pixels = np.concatenate([rows for rows, _ in batch])
             try:
                 answers = await asyncio.get_running_loop().run_in_executor(self._thread, self._predict, pixels)
-            except Exception as error:  # theirs alone: others go on
+            except Exception as error:  # it fails the requests of this batch only
                 for _, answer in batch:
                     if not answer.done():
                         answer.set_exception(error)
                 continue
             start = 0
-            for asked, answer in batch:
+            for rows, answer in batch:
                 if not answer.done():
-                    answer.set_result(answers[start : start + len(asked)])
-                start += len(asked)
+                    answer.set_result(answers[start : start + len(rows)])
+                start += len(rows)
 
-    def _take(self) -> list[Asked]:
-        """The next batch, without those who have gone."""
-        batch: list[Asked] = []
-        rows = 0
-        while self._waiting and (not batch or rows + len(self._waiting[0][0]) <= self._size):
-            asked = self._waiting.popleft()
-            if not asked[1].done():
-                batch.append(asked)
-                rows += len(asked[0])
-        if not self._waiting:
+    def _next_batch(self) -> list[PendingRows]:
+        """Take the next batch from the queue, without canceled requests."""
+        batch: list[PendingRows] = []
+        count = 0
+        while self._pending and (not batch or count + len(self._pending[0][0]) <= self._size):
+            rows, answer = self._pending.popleft()
+            if not answer.done():
+                batch.append((rows, answer))
+                count += len(rows)
+        if not self._pending:
             self._arrived.clear()
         return batch

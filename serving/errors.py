@@ -1,14 +1,14 @@
-"""What is wrong with a request's body."""
+"""Errors in the body of a request."""
 
 
 class BodyError(ValueError):
-    """A body that cannot be used: the HTTP status, and what was found and is allowed."""
+    """A request body that cannot be used: the HTTP status, and what was received and what is allowed."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
 
 
-def cut(text: str, most: int = 60) -> str:
-    """What was sent, as far as a message shows it."""
-    return text if len(text) <= most else f"{text[:most]}…"
+def shorten(text: str, limit: int = 60) -> str:
+    """Shorten text from a request to at most ``limit`` characters, for an error message."""
+    return text if len(text) <= limit else f"{text[:limit]}…"

@@ -1,4 +1,4 @@
-"""Bodies of requests as they come, each and all of them within bounds."""
+"""Limits on request bodies while they are received, one by one and all together."""
 
 import asyncio
 import time
@@ -8,23 +8,23 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.bodies import CONTENT_ENCODINGS
-from serving.errors import cut
-from serving.settings import Limits
+from serving.errors import shorten
+from serving.limits import Limits
 
-# Bytes of a body that is read before the key is asked for, and is JSON of a few letters.
-_SMALL = {"/v1/words": 1024}
+# Maximum bytes of a body that is read before the API key is checked, and that is JSON with a few letters.
+_SMALL_BODIES = {"/v1/words": 1024}
 _CLOSE = {"Connection": "close"}
 
 
 class BoundedBodies:
-    """Who reads a body gets an HTTPException when it is too large or does not come in time, on every route.
+    """Middleware: reading a body that is too large or too slow raises an HTTPException, on every route.
 
-    When all bodies have more than ``Limits.memory``, the oldest that is not whole is given up.
+    When all bodies together exceed ``Limits.memory``, the oldest incomplete ones are rejected.
     """
 
     def __init__(self, app: ASGIApp, limits: Limits) -> None:
         self._app, self._limits = app, limits
-        self._bodies: dict[_Body, None] = {}  # in the order in which they began
+        self._bodies: dict[_Body, None] = {}  # in order of arrival
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -33,73 +33,73 @@ class BoundedBodies:
         body = _Body(scope, receive, self._limits)
         self._bodies[body] = None
 
-        async def bounded() -> Message:
+        async def bounded_receive() -> Message:
             message = await body.receive()
-            self._make_room()
+            self._free_memory()
             return message
 
         try:
-            await self._app(scope, bounded, send)
+            await self._app(scope, bounded_receive, send)
         finally:
             del self._bodies[body]
 
-    def _make_room(self) -> None:
-        held = sum(body.held for body in self._bodies)
+    def _free_memory(self) -> None:
+        total = sum(body.received_bytes for body in self._bodies)
         for body in self._bodies:
-            if held <= self._limits.memory:
+            if total <= self._limits.memory:
                 break
-            if not body.whole:
-                held -= body.held
-                body.give_up()
+            if not body.is_complete:
+                total -= body.received_bytes
+                body.reject()
 
 
 class _Body:
-    """A body that is received."""
+    """A body that is being received."""
 
     def __init__(self, scope: Scope, receive: Receive, limits: Limits) -> None:
-        headers, small = Headers(scope=scope), _SMALL.get(scope["path"])
+        headers, small_limit = Headers(scope=scope), _SMALL_BODIES.get(scope["path"])
         self._receive, self._seconds = receive, limits.seconds
-        self._most = small or limits.body
+        self._max_bytes = small_limit or limits.body
         self._encoding = headers.get("content-encoding", "").strip().lower()
-        self._encodings = ("", "identity") if small else CONTENT_ENCODINGS
-        self._announced = int(headers.get("content-length", "0"))
-        self._until = time.monotonic() + limits.seconds
-        self._waiting: asyncio.Timeout | None = None
-        self._given_up = False
-        self.held, self.whole = 0, False
+        self._allowed_encodings = ("", "identity") if small_limit else CONTENT_ENCODINGS
+        self._content_length = int(headers.get("content-length", "0"))
+        self._deadline = time.monotonic() + limits.seconds
+        self._timeout: asyncio.Timeout | None = None
+        self._rejected = False
+        self.received_bytes, self.is_complete = 0, False
 
     async def receive(self) -> Message:
-        if self.whole:  # what comes now is that the client has gone
+        if self.is_complete:  # only the client's disconnect can follow
             return await self._receive()
-        if self._encoding not in self._encodings:
-            allowed = self._encodings[1:3]
-            said = f"Content-Encoding {cut(self._encoding)}; it is one of {', '.join(allowed)}"
-            raise HTTPException(415, said, {"Accept-Encoding": ", ".join(allowed)} | _CLOSE)
-        if self._announced <= self._most:
-            message = await self._next()
+        if self._encoding not in self._allowed_encodings:
+            allowed = self._allowed_encodings[1:3]
+            detail = f"Content-Encoding {shorten(self._encoding)}; it is one of {', '.join(allowed)}"
+            raise HTTPException(415, detail, {"Accept-Encoding": ", ".join(allowed)} | _CLOSE)
+        if self._content_length <= self._max_bytes:
+            message = await self._receive_in_time()
             if message["type"] == "http.disconnect":
                 raise HTTPException(400, "the connection ended before the body did")
-            self.held += len(message.get("body", b""))
-            self.whole = not message.get("more_body", False)
-        if max(self.held, self._announced) > self._most:
-            raise HTTPException(413, f"a body of more than {self._most:,} bytes", _CLOSE)
+            self.received_bytes += len(message.get("body", b""))
+            self.is_complete = not message.get("more_body", False)
+        if max(self.received_bytes, self._content_length) > self._max_bytes:
+            raise HTTPException(413, f"a body of more than {self._max_bytes:,} bytes", _CLOSE)
         return message
 
-    async def _next(self) -> Message:
+    async def _receive_in_time(self) -> Message:
         try:
-            async with asyncio.timeout(self._until - time.monotonic()) as self._waiting:
-                if not self._given_up:
+            async with asyncio.timeout(self._deadline - time.monotonic()) as self._timeout:
+                if not self._rejected:
                     return await self._receive()
         except TimeoutError as error:
-            if not self._given_up:
-                said = f"the body did not come within {self._seconds:g} seconds"
-                raise HTTPException(408, said, _CLOSE) from error
+            if not self._rejected:
+                detail = f"the body did not come within {self._seconds:g} seconds"
+                raise HTTPException(408, detail, _CLOSE) from error
         finally:
-            self._waiting = None
-        raise HTTPException(429, "too many bodies at once, and this one was not whole", {"Retry-After": "1"} | _CLOSE)
+            self._timeout = None
+        raise HTTPException(429, "too many bodies at once, and this one was incomplete", {"Retry-After": "1"} | _CLOSE)
 
-    def give_up(self) -> None:
-        """Who waits for the rest is told so."""
-        self._given_up, self.held = True, 0
-        if self._waiting is not None:
-            self._waiting.reschedule(asyncio.get_running_loop().time())
+    def reject(self) -> None:
+        """Drop the body; reading the rest of it raises an HTTPException."""
+        self._rejected, self.received_bytes = True, 0
+        if self._timeout is not None:
+            self._timeout.reschedule(asyncio.get_running_loop().time())

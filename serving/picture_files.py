@@ -1,9 +1,9 @@
-"""JPEG and PNG files without what costs time and memory and is not needed for their pixels.
+"""JPEG and PNG files, stripped of what costs time and memory to read and is not needed for their pixels.
 
-Pillow reads whatever stands in a file before the first pixel, in Python: a million comments of no bytes take it some
-seconds, and a directory of EXIF tags that all point at the same bytes takes memory many times its size. In what cameras
-and programs write, the list of parts is short: a file is copied part by part, within bounds, and Pillow gets the parts
-that it needs for the pixels and for which way is up.
+Pillow reads everything before the first pixel, in Python: a million empty comments take it seconds, and an EXIF
+directory whose tags all point at the same bytes takes many times its size in memory. Files from cameras and programs
+have few parts. A file is therefore copied part by part, within limits, and Pillow gets only the parts that it needs for
+the pixels and the orientation.
 """
 
 import itertools
@@ -16,22 +16,22 @@ from PIL import Image
 
 from serving.errors import BodyError
 
-# A segment of a JPEG has up to 64 kB: the color profiles, previews and maps of cameras are some tens of them.
-_MOST_SEGMENTS = 1_000
-# A progressive JPEG refines every pixel with each scan. Encoders write 10, the most thorough ones some 20.
-_MOST_SCANS = 100
-# Programs write a PNG's pixels in chunks of 8 kB or more: 8 MB are a thousand of them.
-_MOST_CHUNKS = 10_000
+# A JPEG segment has up to 64 kB: the color profiles, previews and gain maps of cameras take a few tens of segments.
+_MAX_SEGMENTS = 1_000
+# A progressive JPEG refines every pixel with each scan. Encoders write 10 scans, the most thorough ones about 20.
+_MAX_SCANS = 100
+# Programs write the pixels of a PNG in chunks of 8 kB or more: 8 MB are a thousand chunks.
+_MAX_CHUNKS = 10_000
 
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _MARKER = re.compile(rb"\xff[^\xff]", re.DOTALL)
-# The head of a scan, whose length follows from its components: other bytes are not taken for one by chance.
+# The header of a scan. Its length follows from its number of components, so that other bytes rarely match by chance.
 _SCAN = re.compile(rb"\xff\xda\x00(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
 _START_OF_SCAN, _EXIF_OR_XMP = 0xDA, 0xE1
 _WITHOUT_CONTENT = {0x00, 0x01, *range(0xD0, 0xDA)}
-# Frames and tables, and what says which colors the channels are (JFIF, Adobe); 0xE2 would be the list of the other
-# pictures behind the first in a phone's file.
-_NEEDED = {*range(0xC0, 0xD0), 0xDB, 0xDC, 0xDD, 0xE0, 0xEE}
+# Frames, tables, and the JFIF and Adobe segments, which name the color space. 0xE2 is left out: in files from phones it
+# lists the other pictures behind the first.
+_NEEDED_SEGMENTS = {*range(0xC0, 0xD0), 0xDB, 0xDC, 0xDD, 0xE0, 0xEE}
 _FRAMES, _PROGRESSIVE = {0xC0, 0xC1, 0xC2, 0xC3, 0xC9, 0xCA, 0xCB}, 0xC2
 _EXIF, _XMP = b"Exif\x00\x00", b"http://ns.adobe.com/xap/1.0/\x00"
 _ORIENTATION = 0x0112
@@ -39,31 +39,31 @@ _XMP_OF_PNG = b"XML:com.adobe.xmp\x00"
 _NEEDED_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IEND"}
 
 
-def slim(content: bytes) -> tuple[bytes, int]:
-    """A file with the parts that its pixels and its orientation need; what is neither JPEG nor PNG stays as it is.
+def strip_metadata(content: bytes) -> tuple[bytes, int]:
+    """Keep only the parts that a file's pixels and orientation need; a file of another format stays as it is.
 
-    Of several pictures in a JPEG, as phones write them, the first is taken.
+    Of several pictures in a JPEG, as phones write them, only the first is kept.
 
     Args:
         content: of the file.
 
     Returns:
-        The file, and how often decoding passes over each of its pixels.
+        The stripped file, and the number of times that decoding passes over each of its pixels.
 
     Raises:
-        BodyError: 413 for too many parts, 422 for a damaged list of them or an animation.
+        BodyError: 413 if the file has too many parts; 422 if its list of parts is damaged or it is an animation.
     """
     if content.startswith(_JPEG):
-        return _slim_jpeg(content)
-    return (_slim_png(content) if content.startswith(_PNG) else content), 1
+        return _strip_jpeg(content)
+    return (_strip_png(content) if content.startswith(_PNG) else content), 1
 
 
-def promised_pixels(content: bytes) -> int:
-    """Those of a JPEG or PNG by its head, as often as they are passed over; 0 where it says nothing."""
+def declared_pixels(content: bytes) -> int:
+    """Number of pixels that the header of a JPEG or PNG declares, times the passes over them; 0 if there is none."""
     if content.startswith(_PNG):
         return int.from_bytes(content[16:20], "big") * int.from_bytes(content[20:24], "big")
     try:
-        frames = (found for found in _segments(content) if found[0] in _FRAMES)
+        frames = (segment for segment in _segments(content) if segment[0] in _FRAMES)
         code, frame, _ = next(frames, (0, b"", b""))
     except BodyError:
         return 0
@@ -71,57 +71,57 @@ def promised_pixels(content: bytes) -> int:
     return width * height * (10 if code == _PROGRESSIVE else 1)
 
 
-def _slim_jpeg(content: bytes) -> tuple[bytes, int]:
+def _strip_jpeg(content: bytes) -> tuple[bytes, int]:
     kept: list[bytes] = []
     orientation = None
-    for code, segment, rest in _segments(content):
+    for code, segment, remainder in _segments(content):
         if code == _START_OF_SCAN:
-            scans = sum(1 for _ in itertools.islice(_SCAN.finditer(rest), _MOST_SCANS + 1))
-            if scans > _MOST_SCANS:
-                raise BodyError(413, f"too costly a picture: more than {_MOST_SCANS} scans")
+            scans = sum(1 for _ in itertools.islice(_SCAN.finditer(remainder), _MAX_SCANS + 1))
+            if scans > _MAX_SCANS:
+                raise BodyError(413, f"too costly a picture: more than {_MAX_SCANS} scans")
             exif = b"" if orientation is None else _exif(orientation)
-            head = b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif if exif else b""
-            return b"".join([b"\xff\xd8", head, *kept, rest]), scans
+            exif_segment = b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif if exif else b""
+            return b"".join([b"\xff\xd8", exif_segment, *kept, remainder]), scans
         if code == _EXIF_OR_XMP and segment[4:].startswith(_EXIF) and orientation is None:
             orientation = _orientation(segment[4 + len(_EXIF) :])
-        elif code in _NEEDED or segment[4:].startswith(_XMP):
+        elif code in _NEEDED_SEGMENTS or segment[4:].startswith(_XMP):
             kept.append(segment)
     raise BodyError(422, "truncated picture: the file ends before its pixels")
 
 
 def _segments(content: bytes) -> Iterator[tuple[int, bytes, bytes]]:
-    """Code and bytes of each segment before the pixels; at last the code of a scan, with the rest of the file."""
-    place = 2
-    for _ in range(_MOST_SEGMENTS):
-        marker = _MARKER.search(content, place)  # fill bytes and junk are passed over, as Pillow does
+    """Yield code and bytes of each segment before the pixels; last, the code of a scan and the rest of the file."""
+    position = 2
+    for _ in range(_MAX_SEGMENTS):
+        marker = _MARKER.search(content, position)  # fill bytes and junk are skipped, as in Pillow
         if marker is None:
             return
         start, code = marker.start(), content[marker.start() + 1]
         if code == _START_OF_SCAN:
             yield code, b"", content[start:]
             return
-        place = start + 2
+        position = start + 2
         if code in _WITHOUT_CONTENT:
             continue
-        length = int.from_bytes(content[place : place + 2], "big")
-        place += length
-        if place > len(content):
+        length = int.from_bytes(content[position : position + 2], "big")
+        position += length
+        if position > len(content):
             return
         if length < 2 or code < 0xC0:
             raise BodyError(422, f"corrupt picture: marker {code:#x} with {length} bytes at byte {start:,}")
-        yield code, content[start:place], b""
-    raise BodyError(413, f"too costly a picture: more than {_MOST_SEGMENTS:,} segments before its pixels")
+        yield code, content[start:position], b""
+    raise BodyError(413, f"too costly a picture: more than {_MAX_SEGMENTS:,} segments before its pixels")
 
 
-def _slim_png(content: bytes) -> bytes:
+def _strip_png(content: bytes) -> bytes:
     kept: list[bytes] = []
     pixels: list[bytes] = []
     orientation = None
     for kind, data, chunk in _chunks(content):
         if kind == b"IDAT":
             if not pixels:
-                place = len(kept)
-                kept.append(b"")  # the pixels, once all of them are there
+                pixels_index = len(kept)
+                kept.append(b"")  # replaced by the pixels of all chunks below
             pixels.append(data)
         elif kind in _NEEDED_CHUNKS or (kind == b"iTXt" and data.startswith(_XMP_OF_PNG)):
             kept.append(chunk)
@@ -132,22 +132,22 @@ def _slim_png(content: bytes) -> bytes:
             raise BodyError(422, f"an animated picture: {frames} frames; a picture has one")
     if pixels:
         exif = b"" if orientation is None else _chunk(b"eXIf", _exif(orientation).removeprefix(_EXIF))
-        kept[place] = exif + _chunk(b"IDAT", b"".join(pixels))
+        kept[pixels_index] = exif + _chunk(b"IDAT", b"".join(pixels))
     return b"".join([_PNG, *kept])
 
 
 def _chunks(content: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
-    """Kind, data and bytes of each chunk; what is missing of the last one, Pillow misses too."""
-    place = len(_PNG)
-    for _ in range(_MOST_CHUNKS):
-        if place + 8 > len(content):
+    """Yield kind, data and bytes of each chunk. A truncated last chunk stays truncated: Pillow reports it."""
+    position = len(_PNG)
+    for _ in range(_MAX_CHUNKS):
+        if position + 8 > len(content):
             return
-        length, kind = struct.unpack_from(">I4s", content, place)
-        yield kind, content[place + 8 : place + 8 + length], content[place : place + 12 + length]
+        length, kind = struct.unpack_from(">I4s", content, position)
+        yield kind, content[position + 8 : position + 8 + length], content[position : position + 12 + length]
         if kind == b"IEND":
             return
-        place += length + 12
-    raise BodyError(413, f"too costly a picture: more than {_MOST_CHUNKS:,} chunks")
+        position += length + 12
+    raise BodyError(413, f"too costly a picture: more than {_MAX_CHUNKS:,} chunks")
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
@@ -155,16 +155,16 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def _orientation(tiff: bytes) -> int | None:
-    """What the first directory of EXIF says, 1..8; none where it says nothing."""
-    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
+    """The orientation in the first EXIF directory, normally 1..8; None if it has none."""
+    byte_order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
     try:
-        place = struct.unpack_from(f"{order}L", tiff, 4)[0]
-        for entry in range(struct.unpack_from(f"{order}H", tiff, place)[0]):
-            tag, kind, count = struct.unpack_from(f"{order}HHL", tiff, place + 2 + 12 * entry)
-            form = {1: "B", 3: "H", 4: "L"}.get(kind)
-            if tag == _ORIENTATION and form and count == 1:
-                return int(struct.unpack_from(f"{order}{form}", tiff, place + 10 + 12 * entry)[0])
-    except struct.error:  # it ends before
+        directory = struct.unpack_from(f"{byte_order}L", tiff, 4)[0]
+        for entry in range(struct.unpack_from(f"{byte_order}H", tiff, directory)[0]):
+            tag, kind, count = struct.unpack_from(f"{byte_order}HHL", tiff, directory + 2 + 12 * entry)
+            value_format = {1: "B", 3: "H", 4: "L"}.get(kind)
+            if tag == _ORIENTATION and value_format and count == 1:
+                return int(struct.unpack_from(f"{byte_order}{value_format}", tiff, directory + 10 + 12 * entry)[0])
+    except struct.error:  # the directory is truncated, or there is no byte order
         pass
     return None
 

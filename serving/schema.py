@@ -1,4 +1,4 @@
-"""Requests and answers as the OpenAPI document has them."""
+"""Schemas of requests and answers in the OpenAPI document."""
 
 from typing import Any
 
@@ -6,24 +6,24 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from serving.bodies import CONTENT_TYPES
-from serving.recogniser import Recogniser
+from serving.recognizer import Recognizer
 
 
 class Likely(BaseModel):
-    """A class and how likely it is."""
+    """A class and its probability."""
 
     letter: str = Field(examples=["A"])
     probability: float = Field(ge=0, le=1, examples=[0.02])
 
 
 class Prediction(Likely):
-    """What a picture shows, and the next likely classes, the likeliest first."""
+    """The likeliest class of a picture, and the next likely ones, the likeliest first."""
 
     next: list[Likely]
 
 
 class Predictions(BaseModel):
-    """An answer for each picture, in their order."""
+    """One prediction per picture, in the order of the request."""
 
     model: str = Field(examples=["cnn"])
     predictions: list[Prediction]
@@ -36,47 +36,47 @@ class Signed(BaseModel):
 
 
 class Words(BaseModel):
-    """The words that they may be, the likeliest first."""
+    """Candidate words, the likeliest first."""
 
     words: list[str] = Field(examples=[["HELLO", "HELLS"]])
 
 
 class Model(BaseModel):
-    """What is served."""
+    """The network that is served."""
 
     model: str
     classes: list[str]
-    pictures: list[str] = Field(description="the classes of which there is a picture")
+    pictures: list[str] = Field(description="the classes that have an example picture")
     limits: dict[str, float]
 
 
 class Error(BaseModel):
-    """What was wrong with a request."""
+    """The reason why a request was rejected."""
 
     error: str
 
 
-def predictions_of(recogniser: Recogniser, probabilities: np.ndarray) -> Predictions:
-    """What a network's probabilities, ``float32`` of shape ``(n, classes)``, say."""
+def predictions_of(recognizer: Recognizer, probabilities: np.ndarray) -> Predictions:
+    """Convert a network's probabilities, ``float32`` of shape ``(n, classes)``, to an answer."""
     return Predictions(
-        model=recogniser.name,
+        model=recognizer.name,
         predictions=[
             Prediction(
                 letter=answer.letter,
                 probability=answer.probability,
                 next=[Likely(letter=letter, probability=probability) for letter, probability in answer.next],
             )
-            for answer in recogniser.answers(probabilities)
+            for answer in recognizer.answers(probabilities)
         ],
     )
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Answers with these statuses."""
+    """Error answers with these statuses, for the OpenAPI document."""
     return {status: {"model": Error} for status in statuses}
 
 
-# Of the OpenAPI document: a picture's file, Sign-MNIST's rows, or arrays.
+# The JSON form of a request: each instance is an array of pixels or the base64 of a picture file.
 _INSTANCES = {
     "type": "object",
     "required": ["instances"],
@@ -95,7 +95,7 @@ _INSTANCES = {
 }
 REQUEST_BODY = {
     "required": True,
-    "content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in CONTENT_TYPES}
+    "content": {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in CONTENT_TYPES}
     | {
         "text/csv": {"schema": {"type": "string"}, "example": ",".join(["127"] * 784)},
         "application/json": {"schema": _INSTANCES, "example": {"instances": [[127] * 784]}},

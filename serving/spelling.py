@@ -1,4 +1,4 @@
-"""Letters as they were recognised to the words that were meant."""
+"""Spelling correction: from recognized letters to the intended words."""
 
 import functools
 import itertools
@@ -9,78 +9,78 @@ from importlib.resources import files
 import numpy as np
 from symspellpy import SymSpell, Verbosity
 
-# What a word's frequency counts beside how it was signed.
-_WEIGHT_OF_FREQUENCY = 0.5
-# Of a letter that was missed, or seen where none was meant, in nats as all costs here.
-_GAP = 5.0
-# Of a second letter like the one before: it takes a pause to sign, and a long hold makes one.
-_DOUBLED = 1.5
-_EDITS = 2
+# Weight of a word's log frequency against the cost of its edits.
+_FREQUENCY_WEIGHT = 0.5
+# Cost of a letter that was missed, or recognized where none was intended. All costs are in nats.
+_GAP_COST = 5.0
+# Cost of the second of two equal letters. It is low: signing it takes a pause, and holding a letter too long adds one.
+_REPEATED_COST = 1.5
+_MAX_EDITS = 2
 
 
 @functools.cache
 def _dictionary() -> SymSpell:
-    words = SymSpell(max_dictionary_edit_distance=_EDITS)
-    words.load_dictionary(str(files("symspellpy") / "frequency_dictionary_en_82_765.txt"), 0, 1)
-    return words
+    dictionary = SymSpell(max_dictionary_edit_distance=_MAX_EDITS)
+    dictionary.load_dictionary(str(files("symspellpy") / "frequency_dictionary_en_82_765.txt"), 0, 1)
+    return dictionary
 
 
 class Speller:
-    """Finds words by what this network confuses: letters that it takes for each other are likely slips.
+    """Finds words for recognized letters, using the network's confusion matrix.
 
-    SymSpell's list of 82,765 English words with their frequencies gives those within two edits; they are ranked by the
-    sum of the costs of the edits, a letter taken for another costing what the confusion matrix makes of it, and of the
-    rarity of the word.
+    SymSpell's list of 82,765 English words with their frequencies gives the candidates within two edits. They are
+    ranked by the sum of the costs of the edits and the rarity of the word. The cost of replacing a letter by another
+    comes from the confusion matrix: the more often the network confuses the two, the lower it is.
 
     Args:
-        classes: of the network.
+        class_names: of the network.
         confusion: ``int``, shape ``(classes, classes)``; rows are the true classes, columns the predicted ones.
     """
 
-    def __init__(self, classes: list[str], confusion: np.ndarray) -> None:
-        self._words = _dictionary()
-        self._letters = {name for name in classes if name in string.ascii_uppercase}
-        # half a confusion is added everywhere: none so far does not mean never
-        shares = (confusion + 0.5) / (confusion + 0.5).sum(axis=1, keepdims=True)
-        costs = np.log(shares.diagonal())[:, np.newaxis] - np.log(shares)
+    def __init__(self, class_names: list[str], confusion: np.ndarray) -> None:
+        self._dictionary = _dictionary()
+        self._letters = {name for name in class_names if name in string.ascii_uppercase}
+        # additive smoothing: a confusion that has not been observed is still possible
+        rates = (confusion + 0.5) / (confusion + 0.5).sum(axis=1, keepdims=True)
+        costs = np.log(rates.diagonal())[:, np.newaxis] - np.log(rates)
         self._costs = {
-            (true, seen): float(costs[i, j])
-            for (i, true), (j, seen) in itertools.product(enumerate(classes), repeat=2)
-            if true in self._letters and seen in self._letters
+            (intended, recognized): float(costs[i, j])
+            for (i, intended), (j, recognized) in itertools.product(enumerate(class_names), repeat=2)
+            if intended in self._letters and recognized in self._letters
         }
 
     def candidates(self, letters: str, limit: int = 5) -> list[str]:
-        """The likeliest words in capitals, the likeliest first; none where nothing is near."""
-        found = self._words.lookup(letters.lower(), Verbosity.ALL, max_edit_distance=_EDITS)
+        """The likeliest words in capitals, the likeliest first; an empty list if no word is within two edits."""
+        matches = self._dictionary.lookup(letters.lower(), Verbosity.ALL, max_edit_distance=_MAX_EDITS)
         ranked = sorted(
-            (self.cost(word.term.upper(), letters) - _WEIGHT_OF_FREQUENCY * math.log(word.count), word.term.upper())
-            for word in found
-            if word.term.isalpha()
+            (self.cost(match.term.upper(), letters) - _FREQUENCY_WEIGHT * math.log(match.count), match.term.upper())
+            for match in matches
+            if match.term.isalpha()
         )
         return [word for _, word in ranked[:limit]]
 
-    def cost(self, meant: str, seen: str) -> float:
-        """Of taking one word for the other: the weighted edit distance (Wagner and Fischer, 1974)."""
-        row = list(itertools.accumulate((self._gap(seen, j) for j in range(len(seen))), initial=0.0))
-        for i, true in enumerate(meant):
-            above, row = row, [row[0] + self._missed(meant, i)]
-            for j, letter in enumerate(seen):
+    def cost(self, intended: str, recognized: str) -> float:
+        """Cost of recognizing one word as another: the weighted edit distance (Wagner and Fischer, 1974)."""
+        row = list(itertools.accumulate((self._gap(recognized, j) for j in range(len(recognized))), initial=0.0))
+        for i, intended_letter in enumerate(intended):
+            above, row = row, [row[0] + self._missed(intended, i)]
+            for j, recognized_letter in enumerate(recognized):
                 row.append(
                     min(
-                        above[j] + self._taken_for(true, letter),
-                        above[j + 1] + self._missed(meant, i),
-                        row[j] + self._gap(seen, j),
+                        above[j] + self._substituted(intended_letter, recognized_letter),
+                        above[j + 1] + self._missed(intended, i),
+                        row[j] + self._gap(recognized, j),
                     )
                 )
         return row[-1]
 
-    def _taken_for(self, true: str, seen: str) -> float:
-        return 0.0 if true == seen else self._costs.get((true, seen), 2 * _GAP)
+    def _substituted(self, intended: str, recognized: str) -> float:
+        return 0.0 if intended == recognized else self._costs.get((intended, recognized), 2 * _GAP_COST)
 
-    def _missed(self, meant: str, place: int) -> float:
-        # who signs a letter that the network does not know is not seen
-        return _DOUBLED if meant[place] not in self._letters else self._gap(meant, place)
+    def _missed(self, intended: str, index: int) -> float:
+        # a letter that the network has no class for is easily missed
+        return _REPEATED_COST if intended[index] not in self._letters else self._gap(intended, index)
 
     @staticmethod
-    def _gap(word: str, place: int) -> float:
-        return _DOUBLED if place and word[place] == word[place - 1] else _GAP
+    def _gap(word: str, index: int) -> float:
+        return _REPEATED_COST if index and word[index] == word[index - 1] else _GAP_COST

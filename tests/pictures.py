@@ -1,4 +1,4 @@
-"""Folders of photographs for tests: coloured drawings of hands, a class each."""
+"""Folders of photographs for tests: colored drawings of hands, one folder per class."""
 
 from pathlib import Path
 
@@ -10,14 +10,14 @@ from preprocessing.synthetic import draw_hands
 
 
 def write_pictures(
-    folder: Path, classes: str, count: int, seed: int = 0, name: str = "{label}/{label}{number}.png", side: int = 48
+    folder: Path, letters: str, count: int, seed: int = 0, name: str = "{label}/{label}{number}.png", side: int = 48
 ) -> None:
-    """``count`` pictures of each letter of ``classes``, in files called by ``name``."""
+    """Write ``count`` pictures of each letter of ``letters``, in files named after the pattern ``name``."""
     rng = np.random.default_rng(seed)
-    for label in classes:
-        drawn = draw_hands(np.full(count, LETTERS.index(label)), rng)
+    for label in letters:
+        drawings = draw_hands(np.full(count, LETTERS.index(label)), rng)
         tint = rng.uniform(0.5, 1.0, (count, 1, 1, 3))
-        for number, pixels in enumerate((drawn[..., None] * tint).astype(np.uint8)):
+        for number, pixels in enumerate((drawings[..., None] * tint).astype(np.uint8)):
             path = folder / name.format(label=label, number=number)
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).resize((side, side)).save(path)

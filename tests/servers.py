@@ -1,4 +1,4 @@
-"""Servers of a run directory, for tests."""
+"""Servers of a run directory for tests."""
 
 import os
 import socket
@@ -15,7 +15,7 @@ import requests
 from tests.conftest import ROOT
 
 KEY = "a-key-of-this-test"
-AUTHORISED = {"Authorization": f"Bearer {KEY}"}
+AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
 
 
 @dataclass(frozen=True)
@@ -24,21 +24,22 @@ class Server:
     url: str
     log: Path
 
-    def post(self, path: str, data: bytes, kind: str, **headers: str) -> requests.Response:
-        return requests.post(self.url + path, data, headers={"Content-Type": kind} | AUTHORISED | headers, timeout=60)
+    def post(self, path: str, data: bytes, content_type: str, **headers: str) -> requests.Response:
+        headers = {"Content-Type": content_type} | AUTHORIZED | headers
+        return requests.post(self.url + path, data, headers=headers, timeout=60)
 
 
 def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    with socket.socket() as free_socket:
+        free_socket.bind(("127.0.0.1", 0))
+        return int(free_socket.getsockname()[1])
 
 
 @contextmanager
 def served(run: Path, log: Path, key: str = "") -> Iterator[Server]:
-    """A server of a run, ready, with an API key or without; what it says is written to a file."""
+    """Start a server of a run, with an API key or without; its output is written to ``log``."""
     port = free_port()
-    with log.open("w") as file:  # a pipe that nobody reads would be full one day
+    with log.open("w") as file:  # a pipe that is not read would fill up and block the server
         process = subprocess.Popen(
             [sys.executable, "-m", "serving", str(run), "--port", str(port)],
             cwd=ROOT, env=os.environ | {"HANDSHAPE_API_KEY": key}, stdout=file, stderr=subprocess.STDOUT,

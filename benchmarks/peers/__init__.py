@@ -1,1 +1,1 @@
-"""How others do it: as their documentation has it."""
+"""Peers of this project, used as their documentation describes."""

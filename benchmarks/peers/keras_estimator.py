@@ -1,4 +1,4 @@
-"""Horovod's ``KerasEstimator`` as its documentation has it: Vector features, its own data module, ``transform``.
+"""Horovod's ``KerasEstimator`` as documented, with Vector features, its own data module and ``transform``.
 
 spark-submit benchmarks/peers/keras_estimator.py --data DIR --network baseline --epochs 15
 """
@@ -27,29 +27,29 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from benchmarks.measuring import packed_or_not
+from benchmarks.measuring import plain_or_gzipped
+from models.model_settings import Network
 from models.networks import build_network
-from models.settings import Network
-from preprocessing.normalisation import by_range
+from preprocessing.normalization import by_range
 from preprocessing.sign_mnist import FILES
 
 
 class ReadableStore(LocalStore):
-    """With pyarrow 14, Horovod's own store cannot be read (horovod issue 3829)."""
+    """A store that pyarrow 14 can read, unlike Horovod's own (Horovod issue 3829)."""
 
     def get_parquet_dataset(self, path: str) -> pq.ParquetDataset:
         return pq.ParquetDataset(self.get_localized_path(path), filesystem=self.fs, use_legacy_dataset=True)
 
 
-class Seconds(keras.callbacks.Callback):
-    """The seconds of each epoch go into the history."""
+class EpochSeconds(keras.callbacks.Callback):
+    """Adds the seconds of each epoch to the history."""
 
     def on_train_begin(self, logs: Any = None) -> None:
-        self.before = time.time()
+        self.epoch_start = time.time()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        now = time.time()
-        logs["seconds"], self.before = now - self.before, now
+        epoch_end = time.time()
+        logs["seconds"], self.epoch_start = epoch_end - self.epoch_start, epoch_end
 
 
 def main() -> None:
@@ -77,11 +77,11 @@ def main() -> None:
 
 
 def _features(spark: SparkSession, data: Path) -> tuple[DataFrame, DataFrame]:
-    """Training and test rows with a Vector of pixels and a one-hot label."""
+    """The training and test rows, with the pixels as a Vector and a one-hot label."""
     schema = "label int, " + ", ".join(f"pixel{i} double" for i in range(1, 785))
     train, test = (
-        # a packed file is one partition, and every process needs row groups of its own
-        spark.read.csv(str(packed_or_not(data / FILES[split])), header=True, schema=schema).repartition(20)
+        # a gzip file is read as one partition, but every process needs its own row groups
+        spark.read.csv(str(plain_or_gzipped(data / FILES[split])), header=True, schema=schema).repartition(20)
         for split in ("train", "test")
     )
     pipeline = Pipeline(
@@ -110,23 +110,23 @@ def _fit(train: DataFrame, name: str, batch_size: int, epochs: int) -> KerasMode
             validation=0.1,
             batch_size=batch_size,
             epochs=epochs,
-            callbacks=[Seconds()],
+            callbacks=[EpochSeconds()],
             verbose=0,
         ).fit(train.select("features", "onehot"))
 
 
 def _predict(fitted: KerasModel, test: DataFrame) -> tuple[float, float]:
-    """Rows a second, and the accuracy."""
+    """The number of predicted rows a second, and the accuracy."""
     vectors = test.select("features", "onehot", "index").repartition(2).persist()
     scores = fitted.setOutputCols(["scores"]).transform(vectors)
     largest = F.udf(lambda scores: float(scores.toArray().argmax()), T.DoubleType())
-    answers = scores.select("index", largest("scores").alias("prediction"))
-    # the first time starts what the second has: workers, TensorFlow, the rows in memory
-    accuracy = MulticlassClassificationEvaluator(labelCol="index", metricName="accuracy").evaluate(answers)
+    predictions = scores.select("index", largest("scores").alias("prediction"))
+    # the first pass starts workers and TensorFlow and caches the rows, the second pass is measured
+    accuracy = MulticlassClassificationEvaluator(labelCol="index", metricName="accuracy").evaluate(predictions)
     rows = vectors.count()
-    begin = time.time()
-    answers.write.format("noop").mode("overwrite").save()
-    return rows / (time.time() - begin), accuracy
+    start = time.time()
+    predictions.write.format("noop").mode("overwrite").save()
+    return rows / (time.time() - start), accuracy
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Plain Keras on arrays in memory, with all cores: the same network, validation and checkpoints included.
+"""Plain Keras on arrays in memory and all cores, with the same network, validation and checkpoints.
 
 python benchmarks/peers/keras_on_arrays.py --data DIR --network baseline --batch-size 120 --epochs 5
 """
@@ -19,14 +19,14 @@ import keras
 import numpy as np
 
 from benchmarks.measuring import read_rows
+from models.model_settings import Network
 from models.networks import build_network
-from models.settings import Network
-from preprocessing.normalisation import by_range
+from preprocessing.normalization import by_range
 from preprocessing.sign_mnist import FILES
 
 
-class Times(keras.callbacks.Callback):
-    """When each epoch ended."""
+class EpochEnds(keras.callbacks.Callback):
+    """Records the time at which each epoch ends."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,29 +46,36 @@ def main() -> None:
 
     rows = read_rows(arguments.data / FILES["train"]).sample(frac=1, random_state=0)
     pixels = rows.drop(columns="label").to_numpy()
-    classes, labels = np.unique(rows["label"], return_inverse=True)
+    unique_labels, labels = np.unique(rows["label"], return_inverse=True)
     labels = keras.utils.to_categorical(labels)
-    held = len(rows) // 10
-    model = build_network(Network(name=arguments.network), (28, 28, 1), len(classes), by_range(1))
+    num_validation = len(rows) // 10
+    model = build_network(Network(name=arguments.network), (28, 28, 1), len(unique_labels), by_range(1))
     model.compile(
         optimizer=keras.optimizers.Adam(0.001),
         loss="categorical_crossentropy",
         metrics=["accuracy", keras.metrics.Precision(), keras.metrics.Recall()],
     )
-    times = Times()
+    epoch_ends = EpochEnds()
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = keras.callbacks.ModelCheckpoint(f"{folder}/{{epoch}}.keras")
         model.fit(
-            pixels[held:],
-            labels[held:],
+            pixels[num_validation:],
+            labels[num_validation:],
             batch_size=arguments.batch_size,
             epochs=arguments.epochs,
-            validation_data=(pixels[:held], labels[:held]),
-            callbacks=[checkpoint, times],
+            validation_data=(pixels[:num_validation], labels[:num_validation]),
+            callbacks=[checkpoint, epoch_ends],
             verbose=0,
         )
-    trained = (len(rows) - held) * (arguments.epochs - 1)
-    print(json.dumps({"images_per_second": trained / (times.ends[-1] - times.ends[0]), "rows": len(rows) - held}))
+    num_images = (len(rows) - num_validation) * (arguments.epochs - 1)
+    print(
+        json.dumps(
+            {
+                "images_per_second": num_images / (epoch_ends.ends[-1] - epoch_ends.ends[0]),
+                "rows": len(rows) - num_validation,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How many calls of a network a second one process makes, a picture each: ``model(x)``, as a notebook has it."""
+"""Measure how many calls ``model(x)`` of a network one process makes a second, with one picture per call."""
 
 import argparse
 import json

@@ -1,52 +1,53 @@
 'use strict'
 
-const HOLD = 700 // milliseconds until a letter counts
-const SURE = 0.5 // less likely ones count for nothing
-const SIDE = 160 // pixels of what is sent
-const AT_ONCE = 2 // requests under way: while one is answered, the next is on its way
+const HOLD_TIME = 700 // milliseconds for which a letter is held until it counts
+const MIN_PROBABILITY = 0.5 // less likely letters are ignored
+const SIDE = 160 // side of the sent picture in pixels
+const MAX_PENDING = 2 // concurrent requests: the next one is sent while one is being answered
 const SPECIAL = new Set(['Space', 'Del', 'Nothing'])
 
 const $ = (id) => document.getElementById(id)
 const video = $('video')
 const canvas = document.createElement('canvas')
 canvas.width = canvas.height = SIDE
-const picture = canvas.getContext('2d')
+const context = canvas.getContext('2d')
 
 const state = {
-  mode: 'spell', letters: '', text: '', held: null, since: 0, counted: false,
-  pending: 0, sent: 0, shown: 0, times: [], key: sessionStorage.getItem('key'),
-  classes: null, pictures: [], target: '', place: 0, begun: 0, slips: 0,
+  mode: 'spell', letters: '', text: '', held: null, heldSince: 0, counted: false,
+  candidate: null, candidateSince: 0, pending: 0, sent: 0, lastShown: 0, requestFailed: false,
+  answerTimes: [], key: sessionStorage.getItem('key'), promptDismissed: false,
+  classes: null, pictures: [], target: '', position: 0, startTime: 0, mistakes: 0,
 }
 
-async function ask(path, body, type) {
-  const headers = type ? { 'Content-Type': type } : {}
+async function request(path, body, contentType) {
+  const headers = contentType ? { 'Content-Type': contentType } : {}
   if (state.key) headers.Authorization = `Bearer ${state.key}`
   const response = await fetch(path, { method: body ? 'POST' : 'GET', headers, body }).catch(() => {
     throw new Error('the server cannot be reached')
   })
-  if (response.status === 401 && !state.asked) {
-    state.asked = true
-    state.key = window.prompt('This server asks for its API key')
+  if (response.status === 401 && !state.promptDismissed) {
+    state.promptDismissed = true
+    state.key = window.prompt('This server requires an API key')
     if (state.key) {
       sessionStorage.setItem('key', state.key)
-      state.asked = false
-      return ask(path, body, type)
+      state.promptDismissed = false
+      return request(path, body, contentType)
     }
   }
   if (!response.ok) {
-    const said = await response.json().catch(() => ({ error: `the server answered ${response.status}` }))
-    throw new Error(said.error)
+    const answer = await response.json().catch(() => ({ error: `the server answered ${response.status}` }))
+    throw new Error(answer.error)
   }
   return response
 }
 
-function say(message) {
+function showMessage(message) {
   $('error').textContent = message ?? ''
 }
 
-// ---- the camera
+// ---- camera
 
-async function start() {
+async function toggleCamera() {
   if (video.srcObject) {
     video.srcObject.getTracks().forEach((track) => track.stop())
     video.srcObject = null
@@ -54,110 +55,110 @@ async function start() {
     return
   }
   if (!navigator.mediaDevices?.getUserMedia) {
-    say('This browser gives the camera to pages over https or from localhost alone. You can open or drop a picture.')
+    showMessage('This browser allows the camera only on pages over https or from localhost. You can open or drop a picture.')
     return
   }
   try {
     video.srcObject = await navigator.mediaDevices.getUserMedia({ video: { facingMode: 'user', width: 640, height: 480 } })
     await video.play()
     $('start').textContent = 'Stop the camera'
-    say()
-    requestAnimationFrame(look)
+    showMessage()
+    requestAnimationFrame(captureFrame)
   } catch (error) {
-    const why = { NotAllowedError: 'it was not allowed', NotFoundError: 'there is none', NotReadableError: 'another program has it' }
-    say(`The camera cannot be used: ${why[error.name] ?? error.message}. You can open or drop a picture.`)
+    const reasons = { NotAllowedError: 'permission was denied', NotFoundError: 'no camera was found', NotReadableError: 'another program is using it' }
+    showMessage(`The camera cannot be used: ${reasons[error.name] ?? error.message}. You can open or drop a picture.`)
   }
 }
 
-function look() {
+function captureFrame() {
   if (!video.srcObject) return
-  if (state.pending < AT_ONCE && video.readyState >= 2) {
+  if (state.pending < MAX_PENDING && video.readyState >= 2) {
     const side = 0.7 * Math.min(video.videoHeight, video.videoWidth * 0.75)
     draw(video, (video.videoWidth - side) / 2, (video.videoHeight - side) / 2, side)
-    send()
+    sendFrame()
   }
-  requestAnimationFrame(look)
+  requestAnimationFrame(captureFrame)
 }
 
 function draw(source, x, y, side) {
-  picture.setTransform($('left').checked ? -1 : 1, 0, 0, 1, $('left').checked ? SIDE : 0, 0)
-  picture.drawImage(source, x, y, side, side, 0, 0, SIDE, SIDE)
+  context.setTransform($('left').checked ? -1 : 1, 0, 0, 1, $('left').checked ? SIDE : 0, 0)
+  context.drawImage(source, x, y, side, side, 0, 0, SIDE, SIDE)
 }
 
-async function send() {
+async function sendFrame() {
   const number = ++state.sent
   state.pending++
   try {
-    const blob = await new Promise((done) => canvas.toBlob(done, 'image/jpeg', 0.92))
-    const answer = await (await ask('v1/predict', blob, 'image/jpeg')).json()
-    if (number < state.shown) return // a later one was faster
-    state.shown = number
-    show(answer.predictions[0])
-    hold(answer.predictions[0])
-    if (state.failed) say() // what else is said stays
-    state.failed = false
+    const blob = await new Promise((resolve) => canvas.toBlob(resolve, 'image/jpeg', 0.92))
+    const answer = await (await request('v1/predict', blob, 'image/jpeg')).json()
+    if (number < state.lastShown) return // the answer to a later frame came first
+    state.lastShown = number
+    showPrediction(answer.predictions[0])
+    updateHold(answer.predictions[0])
+    if (state.requestFailed) showMessage() // other messages stay
+    state.requestFailed = false
   } catch (error) {
-    say(`No answer: ${error.message}`)
-    state.failed = true
-    await new Promise((done) => setTimeout(done, 1000))
+    showMessage(`No answer: ${error.message}`)
+    state.requestFailed = true
+    await new Promise((resolve) => setTimeout(resolve, 1000))
   } finally {
     state.pending--
   }
 }
 
-function show(prediction) {
-  const now = performance.now()
-  state.times = [...state.times.filter((time) => now - time < 1000), now]
-  $('speed').textContent = video.srcObject ? `${state.times.length} predictions a second` : ''
-  const letter = prediction.probability >= SURE ? prediction.letter : '–'
+function showPrediction(prediction) {
+  const time = performance.now()
+  state.answerTimes = [...state.answerTimes.filter((answerTime) => time - answerTime < 1000), time]
+  $('speed').textContent = video.srcObject ? `${state.answerTimes.length} predictions a second` : ''
+  const letter = prediction.probability >= MIN_PROBABILITY ? prediction.letter : '–'
   if ($('letter').textContent !== letter) $('letter').textContent = letter
   const rows = [prediction, ...prediction.next].map(({ letter, probability }) => {
     const row = document.createElement('li')
     const bar = Object.assign(document.createElement('meter'), { value: probability, ariaLabel: `${letter}` })
-    const share = Object.assign(document.createElement('span'), { textContent: `${Math.round(100 * probability)} %` })
-    row.append(Object.assign(document.createElement('span'), { textContent: letter }), bar, share)
+    const percentage = Object.assign(document.createElement('span'), { textContent: `${Math.round(100 * probability)} %` })
+    row.append(Object.assign(document.createElement('span'), { textContent: letter }), bar, percentage)
     return row
   })
   $('likely').replaceChildren(...rows)
 }
 
-// ---- letters that are held become words
+// ---- held letters become words
 
-function hold({ letter, probability }) {
-  const now = performance.now()
-  const sure = probability >= SURE && letter !== 'Nothing' ? letter : null
-  if (sure !== state.held) {
-    // a single other answer in between is a slip of the network, not of the hand
-    if (sure !== state.other) {
-      state.other = sure
-      state.otherSince = now
+function updateHold({ letter, probability }) {
+  const time = performance.now()
+  const predicted = probability >= MIN_PROBABILITY && letter !== 'Nothing' ? letter : null
+  if (predicted !== state.held) {
+    // a single different prediction is an error of the network, not a new sign
+    if (predicted !== state.candidate) {
+      state.candidate = predicted
+      state.candidateSince = time
     }
-    if (now - state.otherSince < HOLD / 5) return
-    state.held = sure
-    state.since = now
+    if (time - state.candidateSince < HOLD_TIME / 5) return
+    state.held = predicted
+    state.heldSince = time
     state.counted = false
   }
-  state.other = state.held
-  const share = state.held && !state.counted ? Math.min(1, (now - state.since) / HOLD) : 0
-  $('hold').ariaValueNow = Math.round(100 * share)
-  $('hold').firstElementChild.style.width = `${100 * share}%`
-  if (share === 1) {
+  state.candidate = state.held
+  const fraction = state.held && !state.counted ? Math.min(1, (time - state.heldSince) / HOLD_TIME) : 0
+  $('hold').ariaValueNow = Math.round(100 * fraction)
+  $('hold').firstElementChild.style.width = `${100 * fraction}%`
+  if (fraction === 1) {
     state.counted = true
-    take(state.held)
+    acceptLetter(state.held)
   }
 }
 
-function take(letter) {
-  if (state.mode === 'practice') practise(letter)
-  else if (letter === 'Space') space()
-  else if (letter === 'Del') remove()
+function acceptLetter(letter) {
+  if (state.mode === 'practice') practice(letter)
+  else if (letter === 'Space') endWord()
+  else if (letter === 'Del') deleteLast()
   else if (!SPECIAL.has(letter)) {
     state.letters += letter.toUpperCase()
-    spell()
+    updateWords()
   }
 }
 
-async function spell() {
+async function updateWords() {
   $('raw').textContent = state.letters
   $('text').textContent = state.text
   const letters = state.letters
@@ -166,84 +167,85 @@ async function spell() {
     return
   }
   try {
-    const { words } = await (await ask('v1/words', JSON.stringify({ letters }), 'application/json')).json()
+    const { words } = await (await request('v1/words', JSON.stringify({ letters }), 'application/json')).json()
     if (letters !== state.letters) return
     $('words').replaceChildren(...words.map((word) => {
       const button = Object.assign(document.createElement('button'), { type: 'button', textContent: word })
       button.addEventListener('click', () => {
-        $('space').focus() // the word's own button goes
-        accept(word)
+        $('space').focus() // the button of the word disappears
+        acceptWord(word)
       })
       return button
     }))
   } catch (error) {
-    say(`No words: ${error.message}`)
+    showMessage(`No words: ${error.message}`)
   }
 }
 
-function accept(word) {
+function acceptWord(word) {
   state.text += `${word} `
   state.letters = ''
-  spell()
+  updateWords()
 }
 
-function space() {
-  if (state.letters) accept($('words').firstElementChild?.textContent ?? state.letters)
+function endWord() {
+  if (state.letters) acceptWord($('words').firstElementChild?.textContent ?? state.letters)
 }
 
-function remove() {
+function deleteLast() {
   if (state.letters) state.letters = state.letters.slice(0, -1)
   else state.text = state.text.trimEnd().replace(/\S+$/, '')
-  spell()
+  updateWords()
 }
 
-$('space').addEventListener('click', space)
-$('delete').addEventListener('click', remove)
+$('space').addEventListener('click', endWord)
+$('delete').addEventListener('click', deleteLast)
 $('clear').addEventListener('click', () => {
   state.letters = state.text = ''
-  spell()
+  updateWords()
 })
-const whole = () => (state.text + state.letters).trim()
-$('copy').addEventListener('click', () => navigator.clipboard.writeText(whole()).catch(() => say('The text cannot be copied here.')))
+const fullText = () => (state.text + state.letters).trim()
+$('copy').addEventListener('click', () => navigator.clipboard.writeText(fullText()).catch(() => showMessage('The text could not be copied.')))
 $('speak').addEventListener('click', () => {
-  if (!('speechSynthesis' in window)) say('This browser cannot speak.')
-  else if (whole()) speechSynthesis.speak(Object.assign(new SpeechSynthesisUtterance(whole().toLowerCase()), { lang: 'en' }))
+  if (!('speechSynthesis' in window)) showMessage('This browser does not support speech.')
+  else if (fullText()) speechSynthesis.speak(Object.assign(new SpeechSynthesisUtterance(fullText().toLowerCase()), { lang: 'en' }))
 })
 
 // ---- practice
 
-function practise(letter) {
-  if (state.place >= state.target.length) return
-  if (letter === state.target[state.place]) state.place++
-  else if (letter !== state.target[state.place - 1]) state.slips++ // a letter that is still held is no slip
-  next()
+function practice(letter) {
+  if (state.position >= state.target.length) return
+  if (letter === state.target[state.position]) state.position++
+  else if (letter !== state.target[state.position - 1]) state.mistakes++ // the previous letter may still be held
+  showPractice()
 }
 
-function next() {
-  const { target, place, slips } = state
-  $('progress').textContent = `${target.slice(0, place)}${'·'.repeat(target.length - place)}`
-  const letter = target[place]
+function showPractice() {
+  const { target, position, mistakes } = state
+  const mistakeCount = `${mistakes} ${mistakes === 1 ? 'mistake' : 'mistakes'}`
+  $('progress').textContent = `${target.slice(0, position)}${'·'.repeat(target.length - position)}`
+  const letter = target[position]
   $('example').hidden = !letter
   if (letter) {
     $('example-name').textContent = letter
     $('example-picture').hidden = !state.pictures.includes(letter)
     $('example-picture').alt = `The sign for ${letter}`
-    if (state.pictures.includes(letter)) picture_of(letter)
-    $('score').textContent = slips ? `${slips} ${slips === 1 ? 'slip' : 'slips'} so far` : ''
+    if (state.pictures.includes(letter)) loadExample(letter)
+    $('score').textContent = mistakes ? `${mistakeCount} so far` : ''
   } else if (target) {
-    const seconds = (performance.now() - state.begun) / 1000
-    const score = Math.round((100 * target.length) / (target.length + slips))
-    $('score').textContent = `${target} in ${seconds.toFixed(1)} seconds with ${slips} ${slips === 1 ? 'slip' : 'slips'}: ${score} of 100 points`
+    const seconds = (performance.now() - state.startTime) / 1000
+    const score = Math.round((100 * target.length) / (target.length + mistakes))
+    $('score').textContent = `${target} in ${seconds.toFixed(1)} seconds with ${mistakeCount}: ${score} of 100 points`
   }
 }
 
-async function picture_of(letter) {
+async function loadExample(letter) {
   try {
-    const file = await (await ask(`v1/pictures/${letter}`)).blob()
+    const file = await (await request(`v1/pictures/${letter}`)).blob()
     URL.revokeObjectURL($('example-picture').src)
     $('example-picture').src = URL.createObjectURL(file)
   } catch (error) {
-    say(`No picture: ${error.message}`)
+    showMessage(`No picture: ${error.message}`)
   }
 }
 
@@ -251,63 +253,63 @@ $('practice-form').addEventListener('submit', (event) => {
   event.preventDefault()
   const word = $('target').value.toUpperCase()
   if (!state.classes) {
-    say('The server has not said which letters its network knows.')
+    showMessage('The list of letters has not been received from the server.')
     return
   }
   const unknown = [...word].filter((letter) => !state.classes.includes(letter))
   if (!word || unknown.length) {
-    say(word ? `This network does not know ${[...new Set(unknown)].join(', ')}.` : 'Type a letter or a word to sign.')
+    showMessage(word ? `This network does not know ${[...new Set(unknown)].join(', ')}.` : 'Type a letter or a word to sign.')
     return
   }
-  say()
-  Object.assign(state, { target: word, place: 0, slips: 0, begun: performance.now(), held: null, counted: false })
-  next()
+  showMessage()
+  Object.assign(state, { target: word, position: 0, mistakes: 0, startTime: performance.now(), held: null, counted: false })
+  showPractice()
 })
 
-function mode(name) {
+function setMode(name) {
   state.mode = name
   $('spell').hidden = name !== 'spell'
   $('practice').hidden = name !== 'practice'
   $('mode-spell').ariaPressed = name === 'spell'
   $('mode-practice').ariaPressed = name === 'practice'
 }
-$('mode-spell').addEventListener('click', () => mode('spell'))
-$('mode-practice').addEventListener('click', () => mode('practice'))
+$('mode-spell').addEventListener('click', () => setMode('spell'))
+$('mode-practice').addEventListener('click', () => setMode('practice'))
 
-// ---- a picture's file
+// ---- picture files
 
-async function open(file) {
+async function openFile(file) {
   if (!file) return
   try {
     const image = await createImageBitmap(file)
     const side = Math.min(image.width, image.height)
     draw(image, (image.width - side) / 2, (image.height - side) / 2, side)
   } catch {
-    say(`${file.name} is no picture that this browser can open.`)
+    showMessage(`${file.name} is not a picture that this browser can open.`)
     return
   }
   try {
-    const blob = await new Promise((done) => canvas.toBlob(done, 'image/png'))
-    show((await (await ask('v1/predict', blob, 'image/png')).json()).predictions[0])
+    const blob = await new Promise((resolve) => canvas.toBlob(resolve, 'image/png'))
+    showPrediction((await (await request('v1/predict', blob, 'image/png')).json()).predictions[0])
     $('hint').textContent = file.name
-    say()
+    showMessage()
   } catch (error) {
-    say(`No answer: ${error.message}`)
+    showMessage(`No answer: ${error.message}`)
   }
 }
-$('file').addEventListener('change', (event) => open(event.target.files[0]))
+$('file').addEventListener('change', (event) => openFile(event.target.files[0]))
 const stage = $('stage')
 stage.addEventListener('dragover', (event) => { event.preventDefault(); stage.classList.add('over') })
 stage.addEventListener('dragleave', () => stage.classList.remove('over'))
 stage.addEventListener('drop', (event) => {
   event.preventDefault()
   stage.classList.remove('over')
-  open(event.dataTransfer.files[0])
+  openFile(event.dataTransfer.files[0])
 })
 
-$('start').addEventListener('click', start)
-ask('v1/model').then((response) => response.json()).then(({ classes, pictures }) => {
+$('start').addEventListener('click', toggleCamera)
+request('v1/model').then((response) => response.json()).then(({ classes, pictures }) => {
   Object.assign(state, { classes, pictures })
-}).catch((error) => say(`No answer: ${error.message}`))
-mode('spell')
-next()
+}).catch((error) => showMessage(`No answer: ${error.message}`))
+setMode('spell')
+showPractice()

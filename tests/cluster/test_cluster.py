@@ -1,4 +1,4 @@
-"""The jobs on a cluster of containers: real networks, real losses."""
+"""Jobs on a cluster of containers, with real network connections and real failures."""
 
 import io
 import json
@@ -22,13 +22,13 @@ def history(cluster: Cluster, run: str) -> pd.DataFrame:
     return pd.read_csv(io.StringIO(cluster.shell("master", f"cat /shared/runs/{run}/history.csv")))
 
 
-def left(cluster: Cluster) -> list[str]:
-    """What lies in the store beside the features that other jobs find again, and what is half-written beside runs."""
+def leftovers(cluster: Cluster) -> list[str]:
+    """Files in the store, except for the features, which other jobs reuse, and hidden files next to the runs."""
     command = "ls /shared/store | grep -v '^features-'; ls -A /shared/runs | grep '^[.]' || true"
     return cluster.shell("master", command).split()
 
 
-def processes(cluster: Cluster) -> str:
+def horovod_processes(cluster: Cluster) -> str:
     """Horovod's processes on all workers."""
     return "".join(
         docker("exec", name, "bash", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -o [g]loo_exec_fn || true")
@@ -36,40 +36,38 @@ def processes(cluster: Cluster) -> str:
     )
 
 
-def assert_refused(done: Finished, *said: str) -> None:
-    assert done.returncode != 0
-    [message] = [line for line in done.stdout.splitlines() if not line.startswith(("reading", "rows"))]
+def assert_rejected(finished: Finished, *expected: str) -> None:
+    assert finished.returncode != 0
+    [message] = [line for line in finished.stdout.splitlines() if not line.startswith(("reading", "rows"))]
     assert message.startswith("error: ")
-    for words in said:
-        assert words in message
+    for part in expected:
+        assert part in message
 
 
 @pytest.fixture(scope="module")
 def trained(cluster: Cluster) -> Finished:
-    """A training during which the master restarts, which spares the tests some minutes of one more training."""
-    job = cluster.job("trained", *CNN, "--training.epochs", "9", "--training.batch-size", "30", "--run", "runs/whole")
+    """A training during which the master restarts. Its run is used by several tests, as a training takes minutes."""
+    job = cluster.job("trained", *CNN, "--training.epochs", "9", "--training.batch-size", "30", "--run", "runs/trained")
     job.until("epoch 1/9")
     cluster.call("restart", "master")
     return job.finish()
 
 
-def test_a_network_is_trained_on_both_workers_also_while_the_master_restarts(
-    trained: Finished, cluster: Cluster
-) -> None:
+def test_a_network_is_trained_on_both_workers_even_if_the_master_restarts(trained: Finished, cluster: Cluster) -> None:
     assert trained.returncode == 0, trained.stdout
     ranks = re.search(r"training: rank 0 on (\w+), rank 1 on (\w+)", trained.stdout)
     assert ranks is not None
     assert sorted(ranks.groups()) == cluster.workers()
-    found = metrics(cluster, "whole")
-    # 24 letters: chance is 0.04; the same rows and settings locally give as much
-    assert found["test"]["accuracy"] > 0.7
-    assert found["rows"] == {"train": 2160, "validation": 240, "test": 480, "rejected": 0}
-    assert found["num_proc"] == 2
-    # None with a master that is back within the 5 to 15 seconds after which a worker registers anew. With a slower one,
-    # as on a cold disk, Spark kills the executor of a worker that does so while the master still asks what is running.
-    assert found["restarts"] <= 1
-    assert history(cluster, "whole")["epoch"].tolist() == list(range(1, 10))
-    assert left(cluster) == []
+    results = metrics(cluster, "trained")
+    # 24 letters: chance is 0.04; a local training with the same rows and settings has a similar accuracy
+    assert results["test"]["accuracy"] > 0.7
+    assert results["rows"] == {"train": 2160, "validation": 240, "test": 480, "rejected": 0}
+    assert results["num_proc"] == 2
+    # There is no restart if the master is back within the 5 to 15 seconds after which a worker registers again. If it
+    # takes longer, as on a cold disk, Spark kills the executor of a worker that registers while the master recovers.
+    assert results["restarts"] <= 1
+    assert history(cluster, "trained")["epoch"].tolist() == list(range(1, 10))
+    assert leftovers(cluster) == []
 
 
 def test_the_finished_job_is_in_the_history_server(trained: Finished, cluster: Cluster) -> None:
@@ -80,7 +78,7 @@ def test_the_finished_job_is_in_the_history_server(trained: Finished, cluster: C
     assert eventually(lambda: "train_cnn" in finished())
 
 
-def test_all_are_healthy_and_only_this_machine_reaches_their_ports(cluster: Cluster) -> None:
+def test_all_containers_are_healthy_and_their_ports_are_open_to_this_machine_only(cluster: Cluster) -> None:
     containers = cluster.call("ps", "--quiet").split()
     assert len(containers) == 4
     for container in json.loads(docker("inspect", *containers)):
@@ -95,17 +93,17 @@ def test_no_compiler_and_no_cache_is_in_the_image(cluster: Cluster) -> None:
     assert cluster.shell("master", "ls /var/lib/apt/lists; ls -A ~/.cache 2>/dev/null || true", "root") == ""
 
 
-def test_a_forest_grows_on_the_workers(cluster: Cluster) -> None:
+def test_a_forest_is_trained_on_the_workers(cluster: Cluster) -> None:
     trees = ["--forest.trees", "5", "--forest.max-depth", "5"]
-    done = cluster.job(
+    finished = cluster.job(
         "forest", "jobs/train_random_forest.py", "--data", "/data/sample", *trees, "--run", "runs/forest"
     ).finish()
-    assert done.returncode == 0, done.stdout
+    assert finished.returncode == 0, finished.stdout
     assert metrics(cluster, "forest")["num_proc"] == 2
 
 
-def test_a_run_is_served_by_a_container_that_can_write_nothing(trained: Finished, cluster: Cluster) -> None:
-    cluster.environment["RUN"] = "runs/whole"
+def test_a_run_is_served_by_a_read_only_container(trained: Finished, cluster: Cluster) -> None:
+    cluster.environment["RUN"] = "runs/trained"
     cluster.call("up", "--detach", "--no-build", "serve")
     container = cluster.call("ps", "--quiet", "serve")
     address = docker("port", container, "8080").splitlines()[0].strip()
@@ -120,153 +118,157 @@ def test_a_run_is_served_by_a_container_that_can_write_nothing(trained: Finished
     assert eventually(ready, 90), docker("logs", container)
     rows = cluster.shell("master", "sed -n 2,101p /data/sample/sign_mnist_test.csv").splitlines()
     labels, pixels = zip(*(row.split(",", 1) for row in rows), strict=True)
-    answered = requests.post(
+    response = requests.post(
         f"http://{address}/invocations", "\n".join(pixels), headers={"Content-Type": "text/csv"}, timeout=60
     )
-    letters = [prediction["letter"] for prediction in answered.json()["predictions"]]
-    right = np.mean([letter == chr(ord("A") + int(label)) for letter, label in zip(letters, labels, strict=True)])
-    assert right > 0.7  # as the run's test accuracy
+    letters = [prediction["letter"] for prediction in response.json()["predictions"]]
+    accuracy = np.mean([letter == chr(ord("A") + int(label)) for letter, label in zip(letters, labels, strict=True)])
+    assert accuracy > 0.7  # like the run's test accuracy
     assert (
         cluster.shell("serve", "id -un; touch /opt/handshape/x /shared/x ~/x 2>&1 | grep -c 'Read-only'") == "spark\n3"
     )
     docker("stop", "--time", "20", container)
     [state] = json.loads(docker("inspect", container))
-    assert state["State"]["ExitCode"] in (0, 143)  # stopped in order, not killed (137)
+    assert state["State"]["ExitCode"] in (0, 143)  # stopped cleanly, not killed (137)
     cluster.call("rm", "--force", "serve")
 
 
-def test_a_job_goes_on_when_a_worker_is_killed_and_uses_it_when_it_is_back(whole: Cluster) -> None:
-    job = whole.job("lost", *CNN, "--training.epochs", "8", "--training.batch-size", "30", "--run", "runs/lost")
+def test_a_job_continues_when_a_worker_is_killed_and_uses_it_when_it_is_back(full_cluster: Cluster) -> None:
+    job = full_cluster.job("lost", *CNN, "--training.epochs", "8", "--training.batch-size", "30", "--run", "runs/lost")
     [rank_0] = re.findall(r"rank 0 on (\w+)", job.until("training:"))
-    [other] = set(whole.workers()) - {rank_0}
+    [other] = set(full_cluster.workers()) - {rank_0}
     job.until("epoch 2/8")
     docker("kill", rank_0)
     assert f"rank 0 on {other}" in job.until("training:")
     docker("start", rank_0)
-    assert eventually(lambda: '"aliveworkers" : 2' in whole.page("master", 8080, "/json/"))
+    assert eventually(lambda: '"aliveworkers" : 2' in full_cluster.page("master", 8080, "/json/"))
     job.until("epoch 4/8")
-    processes = "for p in /proc/[0-9]*; do grep -qz '[g]loo_exec_fn' $p/cmdline && kill -9 ${p#/proc/}; done; true"
-    docker("exec", other, "bash", "-c", processes)
+    kill_horovod = "for p in /proc/[0-9]*; do grep -qz '[g]loo_exec_fn' $p/cmdline && kill -9 ${p#/proc/}; done; true"
+    docker("exec", other, "bash", "-c", kill_horovod)
     assert set(re.findall(r"rank \d on (\w+)", job.until("training:"))) == {rank_0, other}
-    done = job.finish()
-    assert done.returncode == 0, done.stdout
-    assert done.stdout.count("lost ") == 2
-    found, epochs = metrics(whole, "lost"), history(whole, "lost")
+    finished = job.finish()
+    assert finished.returncode == 0, finished.stdout
+    assert finished.stdout.count("lost ") == 2
+    results, epochs = metrics(full_cluster, "lost"), history(full_cluster, "lost")
     assert epochs["epoch"].tolist() == list(range(1, 9))
-    assert found["restarts"] == len(found["losses"]) == 2
-    assert [loss["num_proc"] for loss in found["losses"]] == [1, 2]
-    assert found["losses"][0]["after_epoch"] >= 2
-    assert all(loss["seconds"] > 0 for loss in found["losses"])
-    assert found["test"]["accuracy"] > 0.6
-    assert "Losses on the way" in whole.shell("master", "cat /shared/runs/lost/report.html")
-    assert left(whole) == []
+    assert results["restarts"] == len(results["failures"]) == 2
+    assert [failure["num_proc"] for failure in results["failures"]] == [1, 2]
+    assert results["failures"][0]["after_epoch"] >= 2
+    assert all(failure["seconds"] > 0 for failure in results["failures"])
+    assert results["test"]["accuracy"] > 0.6
+    assert "Failures during training" in full_cluster.shell("master", "cat /shared/runs/lost/report.html")
+    assert leftovers(full_cluster) == []
 
 
-def test_a_job_goes_on_when_a_host_goes_without_a_word(whole: Cluster) -> None:
-    job = whole.job("silent", *CNN, "--run", "runs/silent")
+def test_a_job_continues_when_a_host_is_disconnected_from_the_network(full_cluster: Cluster) -> None:
+    job = full_cluster.job("silent", *CNN, "--run", "runs/silent")
     [rank_0] = re.findall(r"rank 0 on (\w+)", job.until("training:"))
-    [other] = set(whole.workers()) - {rank_0}
+    [other] = set(full_cluster.workers()) - {rank_0}
     job.until("epoch 1/6")
     network = f"{PROJECT}_default"
-    docker("network", "disconnect", network, other)  # its sockets stay open, and nothing comes through them any more
+    docker("network", "disconnect", network, other)  # its sockets stay open, but receive nothing
     try:
-        done = job.finish()
+        finished = job.finish()
     finally:
-        docker("rm", "--force", other)  # compose makes another
-    assert done.returncode == 0, done.stdout
-    assert metrics(whole, "silent")["restarts"] == 1
-    assert history(whole, "silent")["epoch"].tolist() == list(range(1, 7))
+        docker("rm", "--force", other)  # Compose creates another one
+    assert finished.returncode == 0, finished.stdout
+    assert metrics(full_cluster, "silent")["restarts"] == 1
+    assert history(full_cluster, "silent")["epoch"].tolist() == list(range(1, 7))
 
 
-def test_a_stopped_job_ends_in_order_and_one_that_lost_its_driver_goes_on(whole: Cluster) -> None:
-    # so many epochs that the last has not finished before the workers know that the driver is gone
+def test_a_stopped_job_ends_cleanly_and_a_job_that_lost_its_driver_can_be_resumed(full_cluster: Cluster) -> None:
+    # enough epochs that the training has not finished when the workers notice the loss of the driver
     command = [*CNN, "--training.epochs", "16", "--run", "runs/resumed"]
-    job = whole.job("stopped", *command)
+    job = full_cluster.job("stopped", *command)
     job.until("epoch  2/16")
     docker("stop", "--time", "60", job.name)
-    done = job.finish()
-    assert done.returncode != 0
-    assert "error: interrupted, no run was written; " in done.stdout
-    assert "the same command with --resume goes on" in done.stdout
-    assert eventually(lambda: processes(whole) == "")
-    assert whole.shell("master", "ls -A /shared/runs | grep resumed || true") == ""
+    finished = job.finish()
+    assert finished.returncode != 0
+    assert "error: interrupted, no run was written; " in finished.stdout
+    assert "the same command with --resume continues" in finished.stdout
+    assert eventually(lambda: horovod_processes(full_cluster) == "")
+    assert full_cluster.shell("master", "ls -A /shared/runs | grep resumed || true") == ""
 
-    assert_refused(whole.job("refused", *command).finish(), "has not finished", "--resume goes on")
+    assert_rejected(full_cluster.job("rejected", *command).finish(), "has not finished", "--resume continues it")
 
-    job = whole.job("killed", *command, "--resume")
+    job = full_cluster.job("killed", *command, "--resume")
     job.until("epoch  5/16")
     docker("kill", job.name)
     job.finish()
-    assert eventually(lambda: processes(whole) == "")
+    assert eventually(lambda: horovod_processes(full_cluster) == "")
 
-    done = whole.job("resumed", *command, "--resume").finish()
-    assert done.returncode == 0, done.stdout
-    found, epochs = metrics(whole, "resumed"), history(whole, "resumed")
+    finished = full_cluster.job("resumed", *command, "--resume").finish()
+    assert finished.returncode == 0, finished.stdout
+    results, epochs = metrics(full_cluster, "resumed"), history(full_cluster, "resumed")
     assert epochs["epoch"].tolist() == list(range(1, 17))
-    assert [loss["what"] for loss in found["losses"]] == ["the driver", "the driver"]
-    assert left(whole) == []
+    assert [failure["what"] for failure in results["failures"]] == ["the driver", "the driver"]
+    assert leftovers(full_cluster) == []
 
 
-def test_a_store_that_cannot_be_written_any_more_ends_the_job_and_keeps_what_was_reached(whole: Cluster) -> None:
-    job = whole.job("readonly", *CNN, "--run", "runs/readonly")
+def test_a_store_that_becomes_read_only_ends_the_job_and_keeps_the_finished_epochs(full_cluster: Cluster) -> None:
+    job = full_cluster.job("readonly", *CNN, "--run", "runs/readonly")
     job.until("epoch 1/6")
-    whole.shell("master", "chmod a-w /shared/store/readonly-*/checkpoints")
-    done = job.finish()
-    assert done.returncode != 0
-    assert "Permission denied: the checkpoint of epoch " in done.stdout.splitlines()[-1]
-    assert "--resume goes on" in done.stdout.splitlines()[-1]
-    whole.shell("master", "chmod u+w /shared/store/readonly-*/checkpoints")
-    assert whole.shell("master", "ls /shared/store/readonly-*/checkpoints | grep -c epoch-") != "0"
-    whole.shell("master", "rm -r /shared/store/readonly-*")
+    full_cluster.shell("master", "chmod a-w /shared/store/readonly-*/checkpoints")
+    finished = job.finish()
+    assert finished.returncode != 0
+    assert "Permission denied: the checkpoint of epoch " in finished.stdout.splitlines()[-1]
+    assert "--resume continues" in finished.stdout.splitlines()[-1]
+    full_cluster.shell("master", "chmod u+w /shared/store/readonly-*/checkpoints")
+    assert full_cluster.shell("master", "ls /shared/store/readonly-*/checkpoints | grep -c epoch-") != "0"
+    full_cluster.shell("master", "rm -r /shared/store/readonly-*")
 
 
-class TestBadInput:
-    """One clear error, and nothing left behind."""
+class TestInvalidInput:
+    """Invalid input results in one clear error, and no files are left."""
 
     @pytest.fixture(autouse=True)
-    def _nothing_is_left(self, whole: Cluster) -> object:
+    def _no_files_are_left(self, full_cluster: Cluster) -> object:
         yield
-        assert left(whole) == []
+        assert leftovers(full_cluster) == []
 
-    def test_a_wrong_secret(self, whole: Cluster) -> None:
-        done = whole.job("secret", *CNN, options=("-e", "SPARK_SECRET=wrong")).finish()
-        assert_refused(done, "refused this job", "SPARK_SECRET")
+    def test_a_wrong_secret(self, full_cluster: Cluster) -> None:
+        finished = full_cluster.job("secret", *CNN, options=("-e", "SPARK_SECRET=wrong")).finish()
+        assert_rejected(finished, "refused this job", "SPARK_SECRET")
 
-    def test_no_secret(self, whole: Cluster) -> None:
-        assert_refused(
-            whole.job("none", *CNN, options=("-e", "SPARK_SECRET=")).finish(), "no secret", "SPARK_SECRET in .env"
+    def test_no_secret(self, full_cluster: Cluster) -> None:
+        assert_rejected(
+            full_cluster.job("none", *CNN, options=("-e", "SPARK_SECRET=")).finish(),
+            "no secret",
+            "SPARK_SECRET in .env",
         )
 
-    def test_more_processes_than_slots(self, whole: Cluster) -> None:
-        assert_refused(
-            whole.job("slots", *CNN, "--num-proc", "3").finish(), "--num-proc 3 needs 3 task slots", "2 free of 2"
+    def test_more_processes_than_slots(self, full_cluster: Cluster) -> None:
+        assert_rejected(
+            full_cluster.job("slots", *CNN, "--num-proc", "3").finish(),
+            "--num-proc 3 needs 3 task slots",
+            "2 free of 2",
         )
 
-    def test_a_store_that_the_workers_do_not_see(self, whole: Cluster) -> None:
-        assert_refused(
-            whole.job("store", *CNN, "--store", "/tmp/store").finish(),
+    def test_a_store_that_the_workers_cannot_access(self, full_cluster: Cluster) -> None:
+        assert_rejected(
+            full_cluster.job("store", *CNN, "--store", "/tmp/store").finish(),
             "/tmp/store/",
             "--store",
-            f"host {whole.workers()[0]}",
+            f"host {full_cluster.workers()[0]}",
         )
 
-    def test_a_run_that_the_workers_do_not_see(self, whole: Cluster) -> None:
-        assert_refused(
-            whole.job("run", *CNN, "--run", "/tmp/run").finish(), "/tmp/.run.", "--run", "cannot write there"
+    def test_a_run_directory_that_the_workers_cannot_access(self, full_cluster: Cluster) -> None:
+        assert_rejected(
+            full_cluster.job("run", *CNN, "--run", "/tmp/run").finish(), "/tmp/.run.", "--run", "cannot write there"
         )
 
-    def test_data_that_only_the_driver_has(self, whole: Cluster) -> None:
-        data = f"{whole.environment['DATA_DIR']}/sample"
-        done = whole.job("data", *CNN, "--data", "/only", options=("-v", f"{data}:/only:ro")).finish()
-        assert_refused(done, "/only: host ", "cannot read it")
+    def test_data_that_only_the_driver_has(self, full_cluster: Cluster) -> None:
+        data = f"{full_cluster.environment['DATA_DIR']}/sample"
+        finished = full_cluster.job("data", *CNN, "--data", "/only", options=("-v", f"{data}:/only:ro")).finish()
+        assert_rejected(finished, "/only: host ", "cannot read it")
 
-    def test_a_worker_with_another_version_of_a_package(self, whole: Cluster) -> None:
+    def test_a_worker_with_another_version_of_a_package(self, full_cluster: Cluster) -> None:
         file = "/opt/handshape/.venv/lib/python3.11/site-packages/petastorm-*.dist-info/METADATA"
-        worker = whole.workers()[0]
+        worker = full_cluster.workers()[0]
         docker("exec", "--user", "root", worker, "bash", "-c", f"sed -i.was 's/^Version: .*/Version: 0.9/' {file}")
         try:
-            assert_refused(
-                whole.job("version", *CNN).finish(), f"host {worker}", "has petastorm 0.9, the driver 0.13.1"
+            assert_rejected(
+                full_cluster.job("version", *CNN).finish(), f"host {worker}", "has petastorm 0.9, the driver 0.13.1"
             )
         finally:
             docker("exec", "--user", "root", worker, "bash", "-c", f"for f in {file}; do mv $f.was $f; done")

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import classification_report
 
-from evaluation.metrics import confused_pairs, mcnemar, summarise, wilson_interval
+from evaluation.metrics import confused_pairs, mcnemar, summarize, wilson_interval
 
-CLASSES = ["A", "B", "C", "D"]
+CLASS_NAMES = ["A", "B", "C", "D"]
 #                      A  B  C  D  predicted
 CONFUSION = np.array([[8, 2, 0, 0],
                       [1, 5, 0, 0],
@@ -12,33 +12,33 @@ CONFUSION = np.array([[8, 2, 0, 0],
                       [0, 0, 0, 0]])  # fmt: skip
 
 
-def test_figures_agree_with_scikit_learns() -> None:
+def test_metrics_agree_with_scikit_learn() -> None:
     truth = np.repeat(range(4), CONFUSION.sum(axis=1))
     predicted = np.concatenate([np.repeat(range(4), row) for row in CONFUSION])
     expected = classification_report(truth, predicted, labels=[0, 1, 2], output_dict=True, zero_division=0)
-    found = summarise(CONFUSION, CLASSES)
-    assert found["accuracy"] == pytest.approx(20 / 26)
+    summary = summarize(CONFUSION, CLASS_NAMES)
+    assert summary["accuracy"] == pytest.approx(20 / 26)
     for mean in ("macro", "weighted"):
         for name, key in (("precision", "precision"), ("recall", "recall"), ("f1", "f1-score")):
-            assert found[mean][name] == pytest.approx(expected[f"{mean} avg"][key])
+            assert summary[mean][name] == pytest.approx(expected[f"{mean} avg"][key])
     for index, name in enumerate("ABC"):
-        assert found["classes"][name]["f1"] == pytest.approx(expected[str(index)]["f1-score"])
-        assert found["classes"][name]["support"] == expected[str(index)]["support"]
+        assert summary["classes"][name]["f1"] == pytest.approx(expected[str(index)]["f1-score"])
+        assert summary["classes"][name]["support"] == expected[str(index)]["support"]
 
 
-def test_false_positives_are_a_share_of_the_others_and_false_negatives_of_the_class() -> None:
-    b = summarise(CONFUSION, CLASSES)["classes"]["B"]
+def test_false_positive_rate_is_a_fraction_of_other_classes_and_false_negative_rate_of_the_class() -> None:
+    b = summarize(CONFUSION, CLASS_NAMES)["classes"]["B"]
     assert b["false_positive_rate"] == pytest.approx(5 / 20)
     assert b["false_negative_rate"] == pytest.approx(1 / 6)
 
 
-def test_a_class_without_pictures_is_zero_and_not_an_error() -> None:
-    assert summarise(CONFUSION, CLASSES)["classes"]["D"] == {
+def test_a_class_without_pictures_has_zero_metrics_and_is_not_an_error() -> None:
+    assert summarize(CONFUSION, CLASS_NAMES)["classes"]["D"] == {
         "precision": 0, "recall": 0, "f1": 0, "support": 0, "false_positive_rate": 0, "false_negative_rate": 0,
     }  # fmt: skip
 
 
-def test_wilson_is_newcombes_published_example_and_never_leaves_the_range() -> None:
+def test_wilson_interval_matches_newcombes_published_example_and_stays_within_0_and_1() -> None:
     # Newcombe (1998), table I: 81 of 263
     assert wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
     assert wilson_interval(100, 100) == pytest.approx((0.9630, 1.0), abs=5e-5)
@@ -53,10 +53,10 @@ def test_mcnemar_is_the_exact_binomial_test() -> None:
 
 
 def test_confused_pairs_come_most_frequent_first() -> None:
-    pairs = confused_pairs(CONFUSION, CLASSES)
+    pairs = confused_pairs(CONFUSION, CLASS_NAMES)
     assert pairs[["label", "prediction", "count"]].to_numpy().tolist() == [["C", "B", 3], ["A", "B", 2], ["B", "A", 1]]
-    assert pairs["share"][0] == pytest.approx(0.3)
+    assert pairs["fraction"][0] == pytest.approx(0.3)
 
 
-def test_no_mistakes_are_no_pairs() -> None:
-    assert confused_pairs(np.diag([3, 4, 0, 1]), CLASSES).empty
+def test_without_mistakes_there_are_no_confused_pairs() -> None:
+    assert confused_pairs(np.diag([3, 4, 0, 1]), CLASS_NAMES).empty

@@ -1,4 +1,4 @@
-"""Reports on several trainings, and the numbers for how smooth a loss curve is."""
+"""Reports on studies of several trainings, and the smoothness of loss curves."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evaluation.metrics import summarise
+from evaluation.metrics import summarize
 from evaluation.smoothness import smoothness
 from evaluation.studies import Study, Training
 
@@ -19,7 +19,7 @@ def training(name: str, hits: int, loss: np.ndarray, **about: float) -> Training
         {"epoch": [1, 2], "loss": [loss[0], loss[-1]], "accuracy": [0.5, 0.9], "val_accuracy": [0.5, 0.8]}
     )
     curve = pd.DataFrame({"epoch": np.arange(1, len(loss) + 1) / len(loss) * 2, "loss": loss})
-    test = summarise(np.array([[hits, 10 - hits], [0, 10]]), ["A", "B"]) | {"loss": 1 - hits / 10}
+    test = summarize(np.array([[hits, 10 - hits], [0, 10]]), ["A", "B"]) | {"loss": 1 - hits / 10}
     return Training(name, history, 2, curve, test, about)
 
 
@@ -27,9 +27,9 @@ FALLING = np.linspace(2, 0.5, 60)
 
 
 def test_a_curve_that_only_falls_has_no_spike_and_no_rise() -> None:
-    found = smoothness(FALLING)
-    assert (found["spikes"], found["largest_rise"]) == (0, 0)
-    assert found["roughness"] < 0.02
+    measures = smoothness(FALLING)
+    assert (measures["spikes"], measures["largest_rise"]) == (0, 0)
+    assert measures["roughness"] < 0.02
 
 
 def test_spikes_and_rises_are_told_apart() -> None:
@@ -51,8 +51,8 @@ def test_optimizers_are_reported_with_their_curves_and_the_smoothest_named(tmp_p
     rows = json.loads((tmp_path / "metrics.json").read_text())["optimizers"]
     assert [row["test_accuracy"] for row in rows] == [0.8, 0.95]
     page = (tmp_path / "report.html").read_text()
-    assert "The smoothest curve is sgd" in page
-    assert "The lowest test loss is adam" in page
+    assert "sgd has the smoothest loss curve" in page
+    assert "adam has the lowest test loss" in page
     assert "data:image/png" in page
     assert {file.name for file in tmp_path.glob("*.csv")} == {
         "history_adam.csv", "history_sgd.csv", "loss_curve_adam.csv", "loss_curve_sgd.csv",
@@ -69,4 +69,4 @@ def test_a_learning_curve_is_drawn_by_size_with_the_kept_epochs_figures(tmp_path
 def test_what_was_left_out_is_reported_with_the_mean(tmp_path: Path) -> None:
     STUDY.write_left_out(tmp_path, "source", [training("a", 6, FALLING, epochs=2), training("b", 8, FALLING, epochs=3)])
     assert json.loads((tmp_path / "metrics.json").read_text())["mean_accuracy"] == pytest.approx(0.85)
-    assert "One source left out in turn" in (tmp_path / "report.html").read_text()
+    assert "Leave-one-source-out cross-validation" in (tmp_path / "report.html").read_text()

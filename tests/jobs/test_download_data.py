@@ -6,7 +6,7 @@ import pytest
 from jobs import download_data
 
 
-def test_the_two_files_are_brought_and_a_second_call_leaves_them(
+def test_the_two_files_are_downloaded_and_a_second_call_leaves_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kaggle = tmp_path / "kaggle"
@@ -20,7 +20,7 @@ def test_the_two_files_are_brought_and_a_second_call_leaves_them(
         "sign_mnist_train.csv": "train",
         "sign_mnist_test.csv": "test",
     }
-    monkeypatch.setattr(kagglehub, "dataset_download", lambda name: pytest.fail("fetched again"))
+    monkeypatch.setattr(kagglehub, "dataset_download", lambda name: pytest.fail("downloaded again"))
     download_data.main()
     assert "there already" in capsys.readouterr().out
 
@@ -31,6 +31,6 @@ def test_without_a_network_it_says_what_to_do(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(kagglehub, "dataset_download", unreachable)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit, match=r"Kaggle cannot be reached.*download the two CSV"):
+    with pytest.raises(SystemExit, match=r"Kaggle cannot be reached.*download the two CSV files"):
         download_data.main()
     assert list(tmp_path.iterdir()) == []

@@ -1,6 +1,9 @@
-"""Every experiment of conf/, made small: what it trains can be used. In one process, whose Spark is warm."""
+"""Every experiment in conf/, with small settings: its results can be used. All jobs run in this process, in one Spark
+session."""
 
+import ctypes
 import functools
+import gc
 import importlib
 import io
 import json
@@ -14,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -24,19 +28,19 @@ from fastapi import FastAPI
 from PIL import Image
 from pyspark.sql import SparkSession
 
-from preprocessing.settings import Preprocessing
+from preprocessing.data_settings import Preprocessing
 from preprocessing.synthetic import write_sample
 from serving.app import Service, create_app
-from serving.recogniser import Recogniser
-from serving.settings import Limits
+from serving.limits import Limits
+from serving.recognizer import Recognizer
 from tests.conftest import ROOT
 from tests.pictures import write_pictures
 from tests.servers import free_port
 
-# Pixels of a side: every network takes so few.
-LARGEST = 64
+# The maximum side of a picture in pixels; it is sufficient for every network.
+MAX_SIZE = 64
 SIGN_MNIST, PHOTOGRAPHS = "sign_mnist", "asl_images"
-# The field that only this job's experiments have, and whether the job makes a run that predicts.
+# By a field that only the experiments of one job have: the job, and whether it writes a run that can predict.
 JOBS = {
     "forest": ("train_random_forest", True),
     "search": ("tune", True),
@@ -48,7 +52,7 @@ JOBS = {
 
 @dataclass(frozen=True)
 class Experiment:
-    """A file of conf/."""
+    """A file in conf/."""
 
     file: Path
 
@@ -61,7 +65,7 @@ class Experiment:
         return self._job[0]
 
     @property
-    def makes_a_run(self) -> bool:
+    def writes_run(self) -> bool:
         return self._job[1]
 
     @property
@@ -70,21 +74,21 @@ class Experiment:
 
     @property
     def sources(self) -> list[str]:
-        """Folders of data; pictures of another size than Sign-MNIST's are photographs."""
-        named = [source["path"] for source in self.fields.get("sources", [])]
-        return named or [SIGN_MNIST if self.size == Preprocessing().size else PHOTOGRAPHS]
+        """Folders of the data. By default, pictures of another size than Sign-MNIST's are photographs."""
+        paths = [source["path"] for source in self.fields.get("sources", [])]
+        return paths or [SIGN_MNIST if self.size == Preprocessing().size else PHOTOGRAPHS]
 
     @property
     def size(self) -> int:
         return Preprocessing(**self.fields.get("preprocessing", {})).size
 
     @property
-    def smaller(self) -> list[object]:
-        """Options that make it an affair of seconds."""
+    def small_settings(self) -> list[object]:
+        """Options with which the job takes seconds."""
         if self.job == "train_random_forest":
             return ["--forest.trees", 2]
         options = ["--num-proc", min(2, self.fields.get("num_proc", 2)), "--training.epochs", 1]
-        options += ["--preprocessing.size", min(self.size, LARGEST)]
+        options += ["--preprocessing.size", min(self.size, MAX_SIZE)]
         if "fine_tuning" in self.fields["training"]:
             options += ["--training.fine-tuning.epochs", 1]
         if self.job == "tune":
@@ -95,23 +99,23 @@ class Experiment:
 EXPERIMENTS = [Experiment(file) for file in sorted((ROOT / "conf").glob("*.yaml"))]
 
 
-def of_each(kind: Callable[[Experiment], bool]) -> pytest.MarkDecorator:
-    chosen = [experiment for experiment in EXPERIMENTS if kind(experiment)]
-    return pytest.mark.parametrize("experiment", chosen, ids=[experiment.file.stem for experiment in chosen])
+def for_each(condition: Callable[[Experiment], bool]) -> pytest.MarkDecorator:
+    selected = [experiment for experiment in EXPERIMENTS if condition(experiment)]
+    return pytest.mark.parametrize("experiment", selected, ids=[experiment.file.stem for experiment in selected])
 
 
 def is_network(experiment: Experiment) -> bool:
-    return experiment.makes_a_run and experiment.job != "train_random_forest"
+    return experiment.writes_run and experiment.job != "train_random_forest"
 
 
-each_run = of_each(lambda experiment: experiment.makes_a_run)
-each_network = of_each(is_network)
-each_study = of_each(lambda experiment: not experiment.makes_a_run)
+for_each_run = for_each(lambda experiment: experiment.writes_run)
+for_each_network = for_each(is_network)
+for_each_study = for_each(lambda experiment: not experiment.writes_run)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With data, each source once, in ``data``, and runs in ``runs``."""
+    """A folder with each source in ``data``; the runs are written to ``runs``."""
     folder = tmp_path_factory.mktemp("experiments")
     for name in {source for experiment in EXPERIMENTS for source in experiment.sources}:
         if Path(name).name == SIGN_MNIST:
@@ -121,6 +125,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 seed = zlib.crc32(f"{name}/{split}".encode())
                 write_pictures(folder / "data" / name / split, "BLV", count, seed)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def released_memory() -> Iterator[None]:
+    """What a job leaves in its process, which ends with a user's job: an export over a gigabyte."""
+    yield
+    keras.backend.clear_session()
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture(scope="module")
@@ -135,12 +148,12 @@ def run_job(spark: SparkSession) -> Callable[..., None]:
 
 @pytest.fixture(scope="module")
 def finished(folder: Path, run_job: Callable[..., None]) -> Callable[[Experiment], Path]:
-    """What an experiment's job has written; it runs once."""
+    """Run an experiment's job, once per experiment, and return its run directory."""
 
     @functools.cache
     def finish(experiment: Experiment) -> Path:
         run, data = folder / "runs" / experiment.file.stem, folder / "data"
-        arguments = ["--config", experiment.file, *experiment.smaller, "--run", run, "--store", folder / "store"]
+        arguments = ["--config", experiment.file, *experiment.small_settings, "--run", run, "--store", folder / "store"]
         arguments += ["--data", data if "sources" in experiment.fields else data / experiment.sources[0]]
         if experiment.job == "tune":
             arguments += ["--study", folder / "studies" / experiment.file.stem]
@@ -154,52 +167,52 @@ def finished(folder: Path, run_job: Callable[..., None]) -> Callable[[Experiment
 def predicted(
     folder: Path, finished: Callable[[Experiment], Path], run_job: Callable[..., None]
 ) -> Callable[[Experiment, str], Path]:
-    """What ``jobs/predict.py`` says of a source's test pictures."""
+    """Run ``jobs/predict.py`` on a source's test pictures, once per experiment, and return its output folder."""
 
     @functools.cache
     def predict(experiment: Experiment, source: str) -> Path:
         output = folder / "answers" / experiment.file.stem / source
-        run_job("predict", finished(experiment), judged_on(folder, source), "--output", output)
+        run_job("predict", finished(experiment), path_of_test_pictures(folder, source), "--output", output)
         return output
 
     return predict
 
 
-def judged_on(folder: Path, source: str) -> Path:
-    """A source's test pictures."""
-    place = folder / "data" / source
-    return place / ("sign_mnist_test.csv" if Path(source).name == SIGN_MNIST else "test")
+def path_of_test_pictures(folder: Path, source: str) -> Path:
+    """The file or folder of a source's test pictures."""
+    path = folder / "data" / source
+    return path / ("sign_mnist_test.csv" if Path(source).name == SIGN_MNIST else "test")
 
 
 def metrics(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "metrics.json").read_text())
 
 
-@each_run
+@for_each_run
 def test_prediction_reaches_the_accuracy_of_the_run(
     experiment: Experiment,
     finished: Callable[[Experiment], Path],
     predicted: Callable[[Experiment, str], Path],
 ) -> None:
     expected = metrics(finished(experiment))["test"]["sources"]
-    found = {Path(source).name: metrics(predicted(experiment, source)) for source in experiment.sources}
-    assert {name: (answers["labelled"], answers["accuracy"]) for name, answers in found.items()} == {
+    predictions = {Path(source).name: metrics(predicted(experiment, source)) for source in experiment.sources}
+    assert {name: (source["labeled"], source["accuracy"]) for name, source in predictions.items()} == {
         name: (source["rows"], source["accuracy"]) for name, source in expected.items()
     }
 
 
-@each_network
-def test_an_export_answers_as_the_run(
+@for_each_network
+def test_an_export_gives_the_same_predictions_as_the_run(
     experiment: Experiment, finished: Callable[[Experiment], Path], run_job: Callable[..., None], folder: Path
 ) -> None:
     output = folder / "exported" / experiment.file.stem
-    # the job compares the answers
+    # the job itself compares the predictions
     run_job("export", finished(experiment), "--format", "onnx", "--output", output)
     assert (output / "model.onnx").exists()
 
 
-@each_network
-def test_a_server_answers_as_the_prediction(
+@for_each_network
+def test_a_server_gives_the_same_predictions_as_the_job(
     experiment: Experiment,
     finished: Callable[[Experiment], Path],
     predicted: Callable[[Experiment, str], Path],
@@ -207,18 +220,18 @@ def test_a_server_answers_as_the_prediction(
 ) -> None:
     source = experiment.sources[0]
     answers = pd.read_parquet(predicted(experiment, source) / "predictions")
-    surest = answers.loc[answers["probability"].idxmax()]
-    with listening(create_app(Service(Recogniser.of_run(finished(experiment)), Limits()))) as address:
-        picture = picture_of(judged_on(folder, source), surest["id"])
-        answered = requests.post(f"{address}/v1/predict", picture, headers={"Content-Type": "image/png"}, timeout=60)
-    [answer] = answered.json()["predictions"]
-    assert answer["letter"] == surest["letter"]
-    assert answer["probability"] == pytest.approx(surest["probability"], abs=1e-3)
+    expected = answers.loc[answers["probability"].idxmax()]
+    with running_server(create_app(Service(Recognizer.of_run(finished(experiment)), Limits()))) as address:
+        picture = read_picture(path_of_test_pictures(folder, source), expected["id"])
+        response = requests.post(f"{address}/v1/predict", picture, headers={"Content-Type": "image/png"}, timeout=60)
+    [prediction] = response.json()["predictions"]
+    assert prediction["letter"] == expected["letter"]
+    assert prediction["probability"] == pytest.approx(expected["probability"], abs=1e-3)
 
 
 @contextmanager
-def listening(app: FastAPI) -> Iterator[str]:
-    """The address of a server in this process: another one would take seconds to start."""
+def running_server(app: FastAPI) -> Iterator[str]:
+    """Start a server in this process, as a new process would take seconds to start, and yield its address."""
     port = free_port()
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning"))
     thread = threading.Thread(target=server.run)
@@ -233,22 +246,22 @@ def listening(app: FastAPI) -> Iterator[str]:
         thread.join()
 
 
-def picture_of(place: Path, name: str) -> bytes:
-    """A picture as a file: a row of a CSV file, by its line, or a file of a folder."""
-    if place.is_dir():
-        return (place / name).read_bytes()
-    line = place.read_text().splitlines()[int(name.rsplit(":", 1)[1]) - 1]
+def read_picture(path: Path, name: str) -> bytes:
+    """The bytes of a picture file, from a folder by its file name, or made from a CSV file by its line number."""
+    if path.is_dir():
+        return (path / name).read_bytes()
+    line = path.read_text().splitlines()[int(name.rsplit(":", 1)[1]) - 1]
     pixels = np.array(line.split(",")[1:], dtype=np.uint8)
     file = io.BytesIO()
     Image.fromarray(pixels.reshape(28, 28)).save(file, "PNG")
     return file.getvalue()
 
 
-@each_study
+@for_each_study
 def test_a_study_reports_on_each_of_its_trainings(
     experiment: Experiment, finished: Callable[[Experiment], Path]
 ) -> None:
-    said = (finished(experiment) / "report.html").read_text()
-    assert "data:image/png;base64," in said
+    report = (finished(experiment) / "report.html").read_text()
+    assert "data:image/png;base64," in report
     for optimizer in experiment.fields.get("optimizers", []):
-        assert optimizer["name"] in said
+        assert optimizer["name"] in report

@@ -1,4 +1,4 @@
-"""More pictures than the driver has memory for."""
+"""Data sets that are larger than the driver's memory."""
 
 import os
 import subprocess
@@ -12,10 +12,10 @@ from tests.conftest import BRIEF, ROOT
 
 PREPARE = """
 import sys
-from jobs.session import open_session
+from experiments.session import open_session
 from preprocessing.features_store import stored_images
 from preprocessing.prepare import Sources
-from preprocessing.settings import Preprocessing, Source, Split
+from preprocessing.data_settings import Preprocessing, Source, Split
 from preprocessing.storage import Storage
 
 data, store = sys.argv[1:]
@@ -26,7 +26,7 @@ print(stored_images(spark, Storage(spark), sources, store).counted.classes)
 """
 
 
-def test_pictures_as_large_as_the_drivers_memory_are_read_and_stored(tmp_path: Path) -> None:
+def test_pictures_that_exceed_the_drivers_memory_are_read_and_stored(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for name in "ABC":
         folder = tmp_path / "data" / name
@@ -37,7 +37,7 @@ def test_pictures_as_large_as_the_drivers_memory_are_read_and_stored(tmp_path: P
             (folder / f"{i}.jpg").symlink_to(folder / "0.jpg")
     store = tmp_path / "store"
     store.mkdir()
-    # 7,200 pictures of 77 kB are 553 MB; they are read, and written, from what lies in memory and on disk
+    # 7,200 pictures of 77 kB are 553 MB, which Spark keeps partly in memory and partly on disk
     settings = {"SPARK_CONF_DIR": str(ROOT / "conf"), "PYSPARK_SUBMIT_ARGS": "--driver-memory 640m pyspark-shell"}
     job = subprocess.run(
         [sys.executable, "-c", PREPARE, (tmp_path / "data").as_uri(), store.as_uri()],

@@ -1,4 +1,4 @@
-"""Prediction with finished runs, as a user asks for it: at once, as pictures land, and in other formats."""
+"""Prediction with finished runs, as a user does it: in one batch, as a stream, and with exported networks."""
 
 import json
 import os
@@ -28,52 +28,53 @@ def run(request: pytest.FixtureRequest, folder: Path, sample: Path) -> str:
         "cnn": ("jobs/train_cnn.py", ("--config", ROOT / "conf/sample.yaml", "--training.epochs", 2)),
         "forest": ("jobs/train_random_forest.py", ("--forest.trees", 3, "--forest.max-depth", 4)),
     }[request.param]
-    done = submit(job, *options, "--data", sample, "--run", f"runs/{request.param}", cwd=folder)
-    assert done.returncode == 0, done.stdout
+    training = submit(job, *options, "--data", sample, "--run", f"runs/{request.param}", cwd=folder)
+    assert training.returncode == 0, training.stdout
     return f"runs/{request.param}"
 
 
-def predict(folder: Path, run: str, what: object, *options: object) -> tuple[pd.DataFrame, dict, str]:
-    done = submit("jobs/predict.py", run, what, "--output", "answers", "--overwrite", *options, cwd=folder)
-    assert done.returncode == 0, done.stdout
-    found = json.loads((folder / "answers/metrics.json").read_text())
-    return pd.read_parquet(folder / "answers/predictions").set_index("id").sort_index(), found, done.stdout
+def predict(folder: Path, run: str, path: object, *options: object) -> tuple[pd.DataFrame, dict, str]:
+    """Run ``jobs/predict.py``; return its predictions by id, its metrics, and its output."""
+    job = submit("jobs/predict.py", run, path, "--output", "answers", "--overwrite", *options, cwd=folder)
+    assert job.returncode == 0, job.stdout
+    metrics = json.loads((folder / "answers/metrics.json").read_text())
+    return pd.read_parquet(folder / "answers/predictions").set_index("id").sort_index(), metrics, job.stdout
 
 
 def test_the_test_file_gives_the_runs_own_test_accuracy(folder: Path, run: str, sample: Path) -> None:
-    answers, found, said = predict(folder, run, sample / "sign_mnist_test.csv", "--draw", 5)
-    trained = json.loads((folder / run / "metrics.json").read_text())["test"]
-    assert found["accuracy"] == trained["accuracy"]
-    assert found["confusion"] == trained["confusion"]
-    assert len(answers) == found["rows"] == 480
+    answers, metrics, output = predict(folder, run, sample / "sign_mnist_test.csv", "--num-examples", 5)
+    expected = json.loads((folder / run / "metrics.json").read_text())["test"]
+    assert metrics["accuracy"] == expected["accuracy"]
+    assert metrics["confusion"] == expected["confusion"]
+    assert len(answers) == metrics["rows"] == 480
     assert sorted(answers.index)[:2] == ["sign_mnist_test.csv:10", "sign_mnist_test.csv:100"]
-    assert f"accuracy {trained['accuracy']:.4f}" in said
+    assert f"accuracy {expected['accuracy']:.4f}" in output
     for row in answers.itertuples():
-        following = [runner_up["probability"] for runner_up in row.next]
-        assert len(following) == 4
-        assert row.probability >= following[0] >= following[3]
+        next_probabilities = [runner_up["probability"] for runner_up in row.next]
+        assert len(next_probabilities) == 4
+        assert row.probability >= next_probabilities[0] >= next_probabilities[3]
         assert row.letter not in [runner_up["letter"] for runner_up in row.next]
     assert Image.open(folder / "answers/predictions.png").width > 500
 
 
-def test_rows_without_labels_get_the_same_answers_and_faulty_ones_their_reason(
+def test_rows_without_labels_get_the_same_predictions_and_invalid_rows_get_a_reason(
     folder: Path, run: str, sample: Path
 ) -> None:
     lines = (sample / "sign_mnist_test.csv").read_text().splitlines()
-    unlabelled = [line.split(",", 1)[1] for line in lines]
-    unlabelled[3] = unlabelled[3].rsplit(",", 1)[0]
-    unlabelled[5] = "256" + unlabelled[5][unlabelled[5].index(",") :]
-    (folder / "unlabelled.csv").write_text("\n".join(unlabelled) + "\n")
-    labelled, _, _ = predict(folder, run, sample / "sign_mnist_test.csv")
-    answers, found, _ = predict(folder, run, "unlabelled.csv")
-    assert (found["rows"], found["rejected"], found["unlabelled"], found["labelled"]) == (480, 2, 478, 0)
-    assert "accuracy" not in found
-    assert answers.loc["unlabelled.csv:4", "detail"] == "783, 784 expected"
-    assert answers.loc["unlabelled.csv:6", "reason"] == "pixel out of range"
-    good = answers[answers["reason"].isna()]
-    expected = labelled.rename(lambda name: name.replace("sign_mnist_test", "unlabelled")).loc[good.index]
-    assert good["letter"].tolist() == expected["letter"].tolist()
-    np.testing.assert_allclose(good["probability"], expected["probability"], rtol=1e-5)
+    unlabeled = [line.split(",", 1)[1] for line in lines]
+    unlabeled[3] = unlabeled[3].rsplit(",", 1)[0]
+    unlabeled[5] = "256" + unlabeled[5][unlabeled[5].index(",") :]
+    (folder / "unlabeled.csv").write_text("\n".join(unlabeled) + "\n")
+    labeled, _, _ = predict(folder, run, sample / "sign_mnist_test.csv")
+    answers, metrics, _ = predict(folder, run, "unlabeled.csv")
+    assert (metrics["rows"], metrics["rejected"], metrics["unlabeled"], metrics["labeled"]) == (480, 2, 478, 0)
+    assert "accuracy" not in metrics
+    assert answers.loc["unlabeled.csv:4", "detail"] == "783, 784 expected"
+    assert answers.loc["unlabeled.csv:6", "reason"] == "pixel out of range"
+    valid = answers[answers["reason"].isna()]
+    expected = labeled.rename(lambda name: name.replace("sign_mnist_test", "unlabeled")).loc[valid.index]
+    assert valid["letter"].tolist() == expected["letter"].tolist()
+    np.testing.assert_allclose(valid["probability"], expected["probability"], rtol=1e-5)
 
 
 def test_pictures_in_folders_get_one_row_each(folder: Path, run: str, sample: Path) -> None:
@@ -81,23 +82,23 @@ def test_pictures_in_folders_get_one_row_each(folder: Path, run: str, sample: Pa
     pictures = folder / "pictures"
     for number, line in enumerate(lines):
         label, *pixels = (int(field) for field in line.split(","))
-        place = pictures / ("unsorted" if number == 0 else chr(65 + label))
-        place.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.array(pixels, dtype=np.uint8).reshape(28, 28)).save(place / f"{number}.png")
+        class_folder = pictures / ("unsorted" if number == 0 else chr(65 + label))
+        class_folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.array(pixels, dtype=np.uint8).reshape(28, 28)).save(class_folder / f"{number}.png")
     (pictures / "unsorted/notes.txt").write_text("no picture")
     (pictures / "unsorted/empty.png").touch()
-    labelled, _, _ = predict(folder, run, sample / "sign_mnist_test.csv")
-    answers, found, _ = predict(folder, run, "pictures")
-    assert (found["rows"], found["rejected"], found["unlabelled"], found["labelled"]) == (8, 2, 1, 5)
+    labeled, _, _ = predict(folder, run, sample / "sign_mnist_test.csv")
+    answers, metrics, _ = predict(folder, run, "pictures")
+    assert (metrics["rows"], metrics["rejected"], metrics["unlabeled"], metrics["labeled"]) == (8, 2, 1, 5)
     assert answers.loc["unsorted/notes.txt", "reason"] == "not a picture"
     assert answers.loc["unsorted/empty.png", "reason"] == "empty file"
     by_number = answers[answers["reason"].isna()].sort_index(key=lambda names: names.str.rsplit("/").str[-1])
-    expected = labelled.loc[[f"sign_mnist_test.csv:{number + 2}" for number in range(6)]]
+    expected = labeled.loc[[f"sign_mnist_test.csv:{number + 2}" for number in range(6)]]
     assert by_number["letter"].tolist() == expected["letter"].tolist()
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "expected"),
     [
         (["nothing", "pictures"], "nothing: no such run directory"),
         (["RUN", "nothing"], "no such file or folder"),
@@ -106,30 +107,32 @@ def test_pictures_in_folders_get_one_row_each(folder: Path, run: str, sample: Pa
     ],
 )
 @pytest.mark.parametrize("run", ["cnn"], indirect=True)
-def test_what_cannot_be_predicted_is_said(folder: Path, run: str, words: list[str], said: str) -> None:
+def test_invalid_input_is_an_error(folder: Path, run: str, arguments: list[str], expected: str) -> None:
     (folder / "empty").mkdir(exist_ok=True)
     (folder / "other.csv").write_text("a,b\n1,2\n")
-    words = [run if word == "RUN" else word for word in words]
-    done = submit("jobs/predict.py", *words, "--output", "other", cwd=folder)
-    assert done.returncode == 1
-    line = done.stdout.splitlines()[-1]
-    assert line.startswith("error: ")
-    assert said in line
+    arguments = [run if argument == "RUN" else argument for argument in arguments]
+    job = submit("jobs/predict.py", *arguments, "--output", "other", cwd=folder)
+    assert job.returncode == 1
+    message = job.stdout.splitlines()[-1]
+    assert message.startswith("error: ")
+    assert expected in message
     assert not (folder / "other").exists()
 
 
 @pytest.mark.parametrize("run", ["cnn"], indirect=True)
-def test_pictures_that_land_are_predicted_once_though_the_job_is_killed(folder: Path, run: str, sample: Path) -> None:
+def test_each_picture_that_lands_is_predicted_once_even_if_the_job_is_killed(
+    folder: Path, run: str, sample: Path
+) -> None:
     inbox, outbox = folder / "inbox", folder / "outbox"
     inbox.mkdir()
     lines = (sample / "sign_mnist_test.csv").read_text().splitlines()[1:]
     pictures = [np.array(line.split(",")[1:], dtype=np.uint8).reshape(28, 28) for line in lines[:250]]
     for number, picture in enumerate(pictures):
         Image.fromarray(picture).save(inbox / f"{number:03}.png")
-    whole = (inbox / "000.png").read_bytes()
-    (inbox / "cut off.png").write_bytes(whole[: len(whole) // 2])
-    os.utime(inbox / "cut off.png", (time.time() - 3600,) * 2)  # nobody is writing it any more
-    (inbox / "half.png").write_bytes(whole[: len(whole) // 2])
+    complete = (inbox / "000.png").read_bytes()
+    (inbox / "cut off.png").write_bytes(complete[: len(complete) // 2])
+    os.utime(inbox / "cut off.png", (time.time() - 3600,) * 2)  # it has not been written to for an hour
+    (inbox / "half.png").write_bytes(complete[: len(complete) // 2])
     command = [ROOT / ".venv/bin/spark-submit", ROOT / "jobs/stream.py", run, "inbox", "outbox"]
     with subprocess.Popen(
         command, cwd=folder, env=os.environ | BRIEF, text=True, stdout=subprocess.PIPE, start_new_session=True
@@ -137,16 +140,16 @@ def test_pictures_that_land_are_predicted_once_though_the_job_is_killed(folder: 
         assert job.stdout is not None
         while not job.stdout.readline().startswith("batch"):
             assert job.poll() is None
-        refused = submit("jobs/stream.py", run, "inbox", "outbox", cwd=folder)
-        assert "outbox: another job runs it" in refused.stdout
+        second = submit("jobs/stream.py", run, "inbox", "outbox", cwd=folder)
+        assert "outbox: another job runs it" in second.stdout
         os.killpg(job.pid, signal.SIGKILL)
-    (inbox / "half.png").write_bytes(whole)
-    done = submit("jobs/stream.py", run, "inbox", "outbox", "--once", cwd=folder)
-    assert done.returncode == 0, done.stdout
+    (inbox / "half.png").write_bytes(complete)
+    restarted = submit("jobs/stream.py", run, "inbox", "outbox", "--once", cwd=folder)
+    assert restarted.returncode == 0, restarted.stdout
     answers = pd.read_parquet(outbox / "predictions")
     assert sorted(answers["id"]) == [*(f"{number:03}.png" for number in range(250)), "half.png"]
-    labelled, _, _ = predict(folder, run, sample / "sign_mnist_test.csv")
-    expected = labelled.loc[[f"sign_mnist_test.csv:{number + 2}" for number in range(250)], "letter"].tolist()
+    labeled, _, _ = predict(folder, run, sample / "sign_mnist_test.csv")
+    expected = labeled.loc[[f"sign_mnist_test.csv:{number + 2}" for number in range(250)], "letter"].tolist()
     assert answers.set_index("id").sort_index()["letter"].tolist()[:250] == expected
     assert json.loads((outbox / "quarantine/cut off.png.json").read_text())["reason"] == "truncated picture"
     assert (outbox / "quarantine/cut off.png").exists()
@@ -154,19 +157,21 @@ def test_pictures_that_land_are_predicted_once_though_the_job_is_killed(folder: 
 
 @pytest.mark.parametrize("run", ["cnn"], indirect=True)
 @pytest.mark.parametrize(
-    ("inbox", "outbox", "said"),
+    ("inbox", "outbox", "expected"),
     [
         ("nothing", "out", "no such folder"),
         ("a file", "out", "a file; pictures land in a folder"),
         ("empty", "empty/out", "lies within the inbox"),
     ],
 )
-def test_what_cannot_be_a_stream_is_said(folder: Path, run: str, inbox: str, outbox: str, said: str) -> None:
+def test_invalid_folders_of_a_stream_are_an_error(
+    folder: Path, run: str, inbox: str, outbox: str, expected: str
+) -> None:
     (folder / "empty").mkdir(exist_ok=True)
     (folder / "a file").touch()
-    done = submit("jobs/stream.py", run, inbox, outbox, cwd=folder)
-    assert done.returncode == 1
-    assert said in done.stdout.splitlines()[-1]
+    job = submit("jobs/stream.py", run, inbox, outbox, cwd=folder)
+    assert job.returncode == 1
+    assert expected in job.stdout.splitlines()[-1]
     assert not (folder / outbox).exists()
 
 
@@ -175,17 +180,17 @@ def test_an_outbox_that_cannot_be_written_ends_the_stream_with_one_message(folde
     for name in ("full/inbox", "full/outbox"):
         (folder / name).mkdir(parents=True)
     Image.new("L", (28, 28)).save(folder / "full/inbox/a.png")
-    (folder / "full/outbox/predictions").write_text("in the way")
-    done = submit("jobs/stream.py", run, "full/inbox", "full/outbox", "--once", cwd=folder)
-    assert done.returncode == 1
-    last = done.stdout.splitlines()[-1]
-    assert last.startswith("error: ")
-    assert "predictions" in last
-    assert not any(line.startswith(("Traceback", "\tat ")) for line in done.stdout.splitlines())
+    (folder / "full/outbox/predictions").write_text("a file instead of a folder")
+    job = submit("jobs/stream.py", run, "full/inbox", "full/outbox", "--once", cwd=folder)
+    assert job.returncode == 1
+    message = job.stdout.splitlines()[-1]
+    assert message.startswith("error: ")
+    assert "predictions" in message
+    assert not any(line.startswith(("Traceback", "\tat ")) for line in job.stdout.splitlines())
 
 
 @pytest.mark.parametrize("run", ["forest"], indirect=True)
-def test_an_image_table_in_parquet_is_predicted_and_its_faulty_rows_have_a_reason(
+def test_an_image_table_in_parquet_is_predicted_and_its_invalid_rows_get_a_reason(
     folder: Path, run: str, sample: Path
 ) -> None:
     lines = (sample / "sign_mnist_test.csv").read_text().splitlines()[1:]
@@ -194,27 +199,27 @@ def test_an_image_table_in_parquet_is_predicted_and_its_faulty_rows_have_a_reaso
     table = pd.DataFrame({"id": names, "pixels": rows, "height": 28, "width": 28, "channels": 1})
     table.loc[7, "width"] = 27
     table.to_parquet(folder / "table.parquet")
-    labelled, _, _ = predict(folder, run, sample / "sign_mnist_test.csv")
-    answers, found, _ = predict(folder, run, "table.parquet")
-    assert (found["rows"], found["rejected"]) == (50, 1)
-    faulty = answers.loc["row 7", ["reason", "detail"]].tolist()
-    assert faulty == ["wrong number of pixels", "784 bytes for 28 x 27 x 1"]
+    labeled, _, _ = predict(folder, run, sample / "sign_mnist_test.csv")
+    answers, metrics, _ = predict(folder, run, "table.parquet")
+    assert (metrics["rows"], metrics["rejected"]) == (50, 1)
+    rejection = answers.loc["row 7", ["reason", "detail"]].tolist()
+    assert rejection == ["wrong number of pixels", "784 bytes for 28 x 27 x 1"]
     for number in (0, 49):
-        assert answers.loc[f"row {number}", "letter"] == labelled.loc[f"sign_mnist_test.csv:{number + 2}", "letter"]
+        assert answers.loc[f"row {number}", "letter"] == labeled.loc[f"sign_mnist_test.csv:{number + 2}", "letter"]
     table.drop(columns="height").to_parquet(folder / "table.parquet")
-    refused = submit("jobs/predict.py", run, "table.parquet", "--output", "none", cwd=folder)
-    assert refused.returncode == 1
-    assert "has no column height" in refused.stdout.splitlines()[-1]
+    job = submit("jobs/predict.py", run, "table.parquet", "--output", "none", cwd=folder)
+    assert job.returncode == 1
+    assert "has no column height" in job.stdout.splitlines()[-1]
 
 
 @pytest.mark.parametrize("run", ["cnn"], indirect=True)
-def test_an_exported_network_answers_as_the_run_does(folder: Path, run: str) -> None:
-    done = submit("jobs/export.py", run, "--format", "onnx", "--output", "onnx", cwd=folder)
-    assert done.returncode == 0, done.stdout
-    assert "256 of its test pictures, 0 with another letter" in done.stdout
+def test_an_exported_network_gives_the_same_predictions_as_the_run(folder: Path, run: str) -> None:
+    job = submit("jobs/export.py", run, "--format", "onnx", "--output", "onnx", cwd=folder)
+    assert job.returncode == 0, job.stdout
+    assert "256 of its test pictures, 0 with another letter" in job.stdout
     assert json.loads((folder / "onnx/preprocessing.json").read_text())["size"] == 28
     assert json.loads((folder / "onnx/classes.json").read_text())[0] == "A"
     pixels = np.random.default_rng(0).integers(0, 256, (5, 784), dtype=np.uint8)
-    found = read_onnx((folder / "onnx/model.onnx").read_bytes())(pixels)
+    probabilities = read_onnx((folder / "onnx/model.onnx").read_bytes())(pixels)
     network = keras.models.load_model(folder / run / "model.keras", compile=False)
-    np.testing.assert_allclose(found, network(pixels).numpy(), atol=1e-5)
+    np.testing.assert_allclose(probabilities, network(pixels).numpy(), atol=1e-5)

@@ -1,4 +1,4 @@
-"""Runs in MLflow: a real server, on a free port."""
+"""Tracking of runs with a real MLflow server, on a free port."""
 
 import json
 import os
@@ -16,9 +16,9 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from jobs.tracking import Tracker
 from tests.conftest import ROOT, submit
 from tests.servers import free_port
+from tracking.mlflow_tracker import Tracker
 
 Finished = subprocess.CompletedProcess[str]
 
@@ -31,8 +31,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server(folder: Path) -> Iterator[str]:
     port = free_port()
-    place = f"sqlite:///{folder}/mlflow.db"
-    command = [ROOT / ".venv/bin/mlflow", "server", "--port", str(port), "--workers", "1", "--backend-store-uri", place]
+    database = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
+    command = [ROOT / ".venv/bin/mlflow", "server", "--port", str(port), "--workers", "1", *database]
     with (folder / "server.log").open("w") as log:
         process = subprocess.Popen(
             [*command, "--artifacts-destination", folder / "artifacts"], cwd=folder, stdout=log, stderr=log
@@ -55,8 +55,8 @@ def server(folder: Path) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def cnn(server: str, sample: Path, folder: Path) -> Finished:
     settings = ["--network.name", "baseline", "--training.epochs", "2", "--data", sample, "--run", "runs/cnn"]
-    told = ["--tracking", server, "--register", "letters", "--tensorboard", "logs", "--profile"]
-    return submit("jobs/train_cnn.py", *settings, *told, cwd=folder)
+    tracking = ["--tracking", server, "--register", "letters", "--tensorboard", "logs", "--profile"]
+    return submit("jobs/train_cnn.py", *settings, *tracking, cwd=folder)
 
 
 def runs(server: str) -> list[Run]:
@@ -77,27 +77,27 @@ def test_a_run_in_mlflow_has_its_parameters_epochs_figures_and_report(cnn: Finis
     assert run.data.tags["data"] == metrics["test"]["fingerprint"]
     assert run.data.tags["versions.horovod"] == "0.28.1"
     client = MlflowClient(server)
-    assert [found.step for found in client.get_metric_history(run.info.run_id, "val_loss")] == [1, 2]
-    there = {found.path for found in client.list_artifacts(run.info.run_id)}
-    assert {"figures", "report.html", "metrics.json", "experiment.yaml", "history.csv"} <= there
+    assert [metric.step for metric in client.get_metric_history(run.info.run_id, "val_loss")] == [1, 2]
+    artifacts = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
+    assert {"figures", "report.html", "metrics.json", "experiment.yaml", "history.csv"} <= artifacts
     assert client.get_latest_versions("letters")[0].run_id == run.info.run_id
 
 
-def test_tensorboard_has_every_epoch_training_beside_validation(cnn: Finished, folder: Path) -> None:
+def test_tensorboard_has_every_epoch_for_training_and_validation(cnn: Finished, folder: Path) -> None:
     assert cnn.returncode == 0
     history = pd.read_csv(folder / "runs/cnn/history.csv")
     for split, prefix in (("train", ""), ("validation", "val_")):
-        written = EventAccumulator(str(folder / f"logs/cnn/{split}")).Reload()
-        losses = [float(tf.make_ndarray(event.tensor_proto)) for event in written.Tensors("loss")]
+        events = EventAccumulator(str(folder / f"logs/cnn/{split}")).Reload()
+        losses = [float(tf.make_ndarray(event.tensor_proto)) for event in events.Tensors("loss")]
         assert losses == pytest.approx(list(history[f"{prefix}loss"]))
 
 
-def test_a_profile_says_where_the_time_of_some_steps_went(cnn: Finished, folder: Path) -> None:
+def test_a_profile_shows_how_the_time_of_some_steps_was_spent(cnn: Finished, folder: Path) -> None:
     assert cnn.returncode == 0
     profile = json.loads((folder / "runs/cnn/metrics.json").read_text())["profile"]
-    assert sum(profile["shares"].values()) == pytest.approx(1, abs=0.01)
-    assert 0.2 < profile["shares"]["computing"] < 1
-    assert 0 < profile["shares"]["allreduce"] < 0.7
+    assert sum(profile["fractions"].values()) == pytest.approx(1, abs=0.01)
+    assert 0.2 < profile["fractions"]["computing"] < 1
+    assert 0 < profile["fractions"]["allreduce"] < 0.7
     assert profile["epoch"] == 2
     assert profile["epoch_seconds"]["training"] > 0
     names = {file.name.split(".", 1)[-1] for file in (folder / "runs/cnn/profile").iterdir()}
@@ -105,54 +105,54 @@ def test_a_profile_says_where_the_time_of_some_steps_went(cnn: Finished, folder:
     assert "Where the time goes" in (folder / "runs/cnn/report.html").read_text()
 
 
-ANSWER = """
+PREDICT = """
 import sys, mlflow, numpy as np
 mlflow.set_tracking_uri(sys.argv[1])
 pixels = np.zeros((2, 784), dtype=np.uint8)
-place = mlflow.get_experiment_by_name("handshape").experiment_id
-for model in mlflow.search_logged_models([place], output_format="list"):
+experiment = mlflow.get_experiment_by_name("handshape").experiment_id
+for model in mlflow.search_logged_models([experiment], output_format="list"):
     print(model.name, mlflow.pyfunc.load_model(model.model_uri).predict(pixels))
 print([name for name in sys.modules if name.split(".")[0] in ("jobs", "models", "preprocessing")])
 """
 
 
-def test_the_model_answers_without_this_project(cnn: Finished, server: str, tmp_path: Path) -> None:
+def test_the_model_predicts_without_this_project(cnn: Finished, server: str, tmp_path: Path) -> None:
     assert cnn.returncode == 0
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    said = subprocess.run(
-        [sys.executable, "-I", "-c", ANSWER, server], cwd=tmp_path, env=environment, capture_output=True, text=True,
+    process = subprocess.run(
+        [sys.executable, "-I", "-c", PREDICT, server], cwd=tmp_path, env=environment, capture_output=True, text=True,
         check=False,
     )  # fmt: skip
-    assert said.returncode == 0, said.stderr
-    assert "letter  probability" in said.stdout
-    assert "model [[" in said.stdout
-    assert said.stdout.endswith("[]\n")
+    assert process.returncode == 0, process.stderr
+    assert "letter  probability" in process.stdout
+    assert "model [[" in process.stdout
+    assert process.stdout.endswith("[]\n")
 
 
-def test_a_server_that_is_away_costs_a_warning_and_no_training(
+def test_a_server_that_cannot_be_reached_causes_a_warning_and_does_not_stop_the_training(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    begin = time.monotonic()
+    start = time.monotonic()
     tracker = Tracker(f"http://127.0.0.1:{free_port()}", "away", "seed: 1")
     tracker.epoch({"epoch": 1, "loss": 1.0})
     tracker.end("FINISHED")
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert tracker.lost
-    assert said.count("warning: MLflow at http://127.0.0.1:") == 1
-    assert "jobs/track.py" in said
-    assert time.monotonic() - begin < 60
+    assert output.count("warning: MLflow at http://127.0.0.1:") == 1
+    assert "jobs/track.py" in output
+    assert time.monotonic() - start < 60
 
 
-def test_a_run_directory_is_sent_later(cnn: Finished, server: str, folder: Path) -> None:
+def test_a_run_directory_can_be_sent_later(cnn: Finished, server: str, folder: Path) -> None:
     assert cnn.returncode == 0
-    sent = submit("jobs/track.py", "runs/cnn", "--tracking", server, cwd=folder)
-    assert sent.returncode == 0, sent.stdout + sent.stderr
+    job = submit("jobs/track.py", "runs/cnn", "--tracking", server, cwd=folder)
+    assert job.returncode == 0, job.stdout + job.stderr
     first, second = runs(server)[0], runs(server)[-1]
-    assert f"runs/cnn is run {second.info.run_id} of {server}" in sent.stdout
+    assert f"runs/cnn is run {second.info.run_id} of {server}" in job.stdout
     assert second.info.run_id != first.info.run_id
     for name in ("val_loss", "test.accuracy"):
         assert second.data.metrics[name] == pytest.approx(first.data.metrics[name])
     assert second.data.params == first.data.params
-    nowhere = submit("jobs/track.py", "runs/none", "--tracking", server, cwd=folder)
-    assert nowhere.returncode == 1
-    assert "runs/none: no such run directory" in nowhere.stdout
+    missing = submit("jobs/track.py", "runs/none", "--tracking", server, cwd=folder)
+    assert missing.returncode == 1
+    assert "runs/none: no such run directory" in missing.stdout

@@ -1,4 +1,4 @@
-"""The three jobs end to end, as a user runs them: spark-submit, real Spark, two real Horovod processes."""
+"""End-to-end tests of the three jobs as a user runs them: with spark-submit, Spark, and two Horovod processes."""
 
 import gzip
 import json
@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def data(sample: Path, folder: Path) -> Path:
-    """The sample with one row that cannot be used."""
+    """The sample with one invalid row."""
     (folder / "data").mkdir()
     for file in sample.iterdir():
         (folder / "data" / file.name).write_bytes(file.read_bytes())
@@ -46,7 +46,7 @@ def data(sample: Path, folder: Path) -> Path:
 
 @dataclass(frozen=True)
 class Jobs:
-    """All of them, two at a time: much of a job's time is one core's, at its start."""
+    """The jobs, of which two run at a time, because a starting job uses only one core for much of its time."""
 
     cnn: Future[Finished]
     forest: Future[Finished]
@@ -60,7 +60,7 @@ def jobs(folder: Path, data: Path) -> Iterator[Jobs]:
     trees = ["--forest.trees", "10", "--forest.max-depth", "7"]
     common = ["--data", data, "--seed", "1"]
     with ThreadPoolExecutor(2) as pool:
-        # the longest one first
+        # the longest job first
         resumed = pool.submit(stop_and_resume, folder / "resumed", data)
         cnn = pool.submit(submit, "jobs/train_cnn.py", *SAMPLE, *epochs, *common, "--run", "runs/cnn", cwd=folder)
         forest = pool.submit(submit, "jobs/train_random_forest.py", *trees, *common, "--run", "runs/forest", cwd=folder)
@@ -84,16 +84,16 @@ def metrics(folder: Path, run: str) -> dict:
     return json.loads((folder / "runs" / run / "metrics.json").read_text())
 
 
-def test_the_network_is_trained_and_says_so_line_by_line(cnn: Finished) -> None:
+def test_the_training_prints_one_line_per_epoch(cnn: Finished) -> None:
     assert cnn.returncode == 0, cnn.stderr
     lines = cnn.stdout.splitlines()
     assert lines[1] == "rows: 2,160 train, 240 validation, 480 test, 1 set aside; 24 classes"
     epochs = [line for line in lines if line.startswith("epoch")]
     assert len(epochs) == 9
-    for words in ("loss", "accuracy", "validation", "images/s"):
-        assert words in epochs[0]
+    for part in ("loss", "accuracy", "validation", "images/s"):
+        assert part in epochs[0]
     assert lines[-1] == "report runs/cnn/report.html"
-    assert not [line for line in lines if line.startswith("watch")]  # nothing is wrong with it
+    assert not [line for line in lines if line.startswith("warning")]
     assert cnn.stderr == ""
 
 
@@ -103,11 +103,11 @@ def test_the_network_learns(cnn: Finished, folder: Path) -> None:
 
 
 def left_in_store(folder: Path) -> list[str]:
-    """What lies there beside the features that other jobs find again."""
+    """The names of the folders in the store, except for the features, which other jobs reuse."""
     return [path.name for path in (folder / "store").iterdir() if not path.name.startswith("features-")]
 
 
-def test_the_run_directory_is_whole_and_alone(cnn: Finished, folder: Path) -> None:
+def test_the_run_directory_is_complete_and_nothing_else_is_left(cnn: Finished, folder: Path) -> None:
     run = folder / "runs/cnn"
     assert {path.name for path in run.iterdir()} == {
         "classes.json", "experiment.yaml", "figures", "history.csv", "loss_curve.csv", "metrics.json", "model.keras",
@@ -123,20 +123,20 @@ def test_the_run_directory_is_whole_and_alone(cnn: Finished, folder: Path) -> No
     assert yaml.safe_load((run / "experiment.yaml").read_text())["seed"] == 1
 
 
-def test_the_metrics_hold_what_is_promised(cnn: Finished, folder: Path) -> None:
-    found = metrics(folder, "cnn")
-    assert found["rows"] == {"train": 2160, "validation": 240, "test": ROWS["test"], "rejected": 1}
-    assert found["rejected"] == {"too few fields": 1}
-    assert found["num_proc"] == 2
-    low, high = found["test"]["accuracy_interval"]
-    assert low < found["test"]["accuracy"] < high
-    assert 0 < found["test"]["macro"]["f1"] <= 1
-    assert found["train"]["images_per_second"] > 0
-    stages = found["seconds"]
+def test_the_metrics_are_complete_and_plausible(cnn: Finished, folder: Path) -> None:
+    results = metrics(folder, "cnn")
+    assert results["rows"] == {"train": 2160, "validation": 240, "test": ROWS["test"], "rejected": 1}
+    assert results["rejected"] == {"too few fields": 1}
+    assert results["num_proc"] == 2
+    low, high = results["test"]["accuracy_interval"]
+    assert low < results["test"]["accuracy"] < high
+    assert 0 < results["test"]["macro"]["f1"] <= 1
+    assert results["train"]["images_per_second"] > 0
+    stages = results["seconds"]
     assert stages["total"] >= stages["preprocessing"] + stages["training"] > 0
 
 
-def test_the_history_has_every_metric_of_every_epoch_and_the_kept_one_is_the_best_by_validation(
+def test_the_history_has_every_metric_of_every_epoch_and_the_best_epoch_has_the_lowest_validation_loss(
     cnn: Finished, folder: Path
 ) -> None:
     history = pd.read_csv(folder / "runs/cnn/history.csv")
@@ -156,7 +156,7 @@ def test_rejected_rows_are_written_with_file_line_and_reason(cnn: Finished, fold
     ]
 
 
-def test_the_saved_model_gives_the_predictions_that_were_saved(
+def test_the_saved_model_reproduces_the_saved_predictions(
     cnn: Finished, folder: Path, data: Path, spark: SparkSession
 ) -> None:
     model = keras.models.load_model(folder / "runs/cnn/model.keras")
@@ -192,33 +192,35 @@ def noisy(pixels: np.ndarray) -> np.ndarray:
 def test_a_changed_picture_keeps_its_letter(cnn: Finished, folder: Path, data: Path, change: object) -> None:
     model = keras.models.load_model(folder / "runs/cnn/model.keras")
     pixels, labels = read(data / "sign_mnist_test.csv")
-    right = model.predict(pixels, verbose=0).argmax(axis=1) == labels
-    kept = model.predict(change(pixels[right]), verbose=0).argmax(axis=1) == labels[right]
-    assert kept.mean() > 0.85
+    is_correct = model.predict(pixels, verbose=0).argmax(axis=1) == labels
+    is_unchanged = model.predict(change(pixels[is_correct]), verbose=0).argmax(axis=1) == labels[is_correct]
+    assert is_unchanged.mean() > 0.85
 
 
-def test_the_forest_is_grown_on_the_same_rows(forest: Finished, cnn: Finished, folder: Path) -> None:
+def test_the_forest_is_trained_on_the_same_rows(forest: Finished, cnn: Finished, folder: Path) -> None:
     assert forest.returncode == 0, forest.stderr
     assert forest.stderr == ""
-    grown, trained = metrics(folder, "forest"), metrics(folder, "cnn")
-    assert grown["rows"] == trained["rows"]
-    assert grown["test"]["fingerprint"] == trained["test"]["fingerprint"]
-    # ten shallow trees on hands that move: little, and far more than the chance of 0.04
-    assert grown["test"]["accuracy"] > 0.1
+    forest_metrics, cnn_metrics = metrics(folder, "forest"), metrics(folder, "cnn")
+    assert forest_metrics["rows"] == cnn_metrics["rows"]
+    assert forest_metrics["test"]["fingerprint"] == cnn_metrics["test"]["fingerprint"]
+    # ten shallow trees learn little from hands at varying positions, but far more than the chance level of 0.04
+    assert forest_metrics["test"]["accuracy"] > 0.1
     assert (folder / "runs/forest/figures/pixel_importance.png").exists()
     assert not (folder / "runs/forest/history.csv").exists()
 
 
-def test_the_saved_forest_and_pipeline_are_spark_mls_own(forest: Finished, folder: Path, spark: SparkSession) -> None:
+def test_the_saved_forest_and_pipeline_can_be_loaded_by_spark_ml(
+    forest: Finished, folder: Path, spark: SparkSession
+) -> None:
     model = RandomForestClassificationModel.load(str(folder / "runs/forest/model"))
     assert model.getNumTrees == 10
-    assert model.totalNumNodes == metrics(folder, "forest")["weights"]
+    assert model.totalNumNodes == metrics(folder, "forest")["parameters"]
     PipelineModel.load(str(folder / "runs/forest/pipeline"))
 
 
 def test_runs_are_compared_in_one_report(cnn: Finished, forest: Finished, folder: Path) -> None:
-    done = submit("jobs/compare.py", "runs/cnn", "runs/forest", "--output", "runs/compare", cwd=folder)
-    assert done.returncode == 0, done.stderr
+    job = submit("jobs/compare.py", "runs/cnn", "runs/forest", "--output", "runs/compare", cwd=folder)
+    assert job.returncode == 0, job.stderr
     assert {path.name for path in (folder / "runs/compare").iterdir()} == {
         "figures", "metrics.json", "report.html", "run.json",
     }  # fmt: skip
@@ -230,72 +232,72 @@ def test_runs_are_compared_in_one_report(cnn: Finished, forest: Finished, folder
     assert pair["only_first"] - pair["only_second"] == difference
     assert 0 <= pair["only_first"] + pair["only_second"] <= rows
     assert "exact McNemar" in (folder / "runs/compare/report.html").read_text()
-    assert "cnn is better than forest" in done.stdout
+    assert "cnn is better than forest" in job.stdout
 
 
-def last_words(said: str) -> list[str]:
-    """What a stopped training says beside its epochs."""
-    return [line for line in said.splitlines() if not line.startswith("epoch")]
+def without_epochs(output: str) -> list[str]:
+    """The lines of a training's output, except for those of its epochs."""
+    return [line for line in output.splitlines() if not line.startswith("epoch")]
 
 
 def stop(folder: Path, data: Path) -> tuple[int, str]:
-    """Stop a training that was given no name; its exit status, and what it said."""
+    """Stop a training without a name; return its exit status and its output."""
     with started(folder, "--data", data) as process:
-        os.killpg(process.pid, signal.SIGINT)  # what Ctrl-C sends
-        said, _ = process.communicate(timeout=120)
-    return process.returncode, said
+        os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
+        output, _ = process.communicate(timeout=120)
+    return process.returncode, output
 
 
-def test_a_stopped_training_without_a_name_leaves_nothing_of_itself(jobs: Jobs, folder: Path) -> None:
-    status, said = jobs.stopped.result()
+def test_a_stopped_training_without_a_name_leaves_nothing(jobs: Jobs, folder: Path) -> None:
+    status, output = jobs.stopped.result()
     assert status != 0
-    assert last_words(said) == ["error: interrupted, no run was written"]
+    assert without_epochs(output) == ["error: interrupted, no run was written"]
     assert [path.name for path in (folder / "stopped").iterdir()] == ["store"]
     assert left_in_store(folder / "stopped") == []
 
 
 def stop_and_resume(folder: Path, data: Path) -> str:
-    """Stop a training that was given a name, go on with it, kill one of its processes; what the first one said."""
+    """Stop a training with a name, resume it, and kill one of its processes; return the output of the first job."""
     options = ["--data", data, "--training.epochs", "20", "--run", "runs/x"]
     with started(folder, *options) as process:
         process.terminate()
-        first, _ = process.communicate(timeout=120)
+        first_output, _ = process.communicate(timeout=120)
     assert process.returncode != 0
     assert not (folder / "runs").exists()
     with started(folder, *options, "--resume") as process:
         [rank, *_] = horovod_processes(process.pid)
-        rank.kill()  # what the kernel does when memory runs out
-        second, _ = process.communicate(timeout=600)
-    assert process.returncode == 0, second
-    return first
+        rank.kill()  # as the kernel does when memory runs out
+        second_output, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, second_output
+    return first_output
 
 
-def test_a_named_one_goes_on_through_the_loss_of_a_process_and_of_the_driver(jobs: Jobs, folder: Path) -> None:
-    [line] = last_words(jobs.resumed.result())
+def test_a_training_with_a_name_survives_the_loss_of_a_process_and_of_the_driver(jobs: Jobs, folder: Path) -> None:
+    [line] = without_epochs(jobs.resumed.result())
     assert line.startswith("error: interrupted, no run was written; ")
     folder = folder / "resumed"
     assert pd.read_csv(folder / "runs/x/history.csv")["epoch"].tolist() == list(range(1, 21))
-    found = metrics(folder, "x")
-    assert found["restarts"] == 2
-    driver, process_lost = (loss["what"] for loss in found["losses"])
-    assert driver == "the driver"
-    assert process_lost.startswith("a process (exit status ")
-    assert [loss["num_proc"] for loss in found["losses"]] == [2, 2]
+    results = metrics(folder, "x")
+    assert results["restarts"] == 2
+    first_failure, second_failure = (failure["what"] for failure in results["failures"])
+    assert first_failure == "the driver"
+    assert second_failure.startswith("a process (exit status ")
+    assert [failure["num_proc"] for failure in results["failures"]] == [2, 2]
     assert left_in_store(folder) == []
 
 
 def horovod_processes(driver: int) -> list[psutil.Process]:
-    found = []
+    processes = []
     for process in psutil.Process(driver).children(recursive=True):
-        with suppress(psutil.NoSuchProcess):  # ended since it was listed, or a zombie
+        with suppress(psutil.NoSuchProcess):  # the process has ended since it was listed, or is a zombie
             if "horovod.spark.task.gloo_exec_fn" in process.cmdline()[:3]:
-                found.append(process)
-    return found
+                processes.append(process)
+    return processes
 
 
 @contextmanager
 def started(folder: Path, *options: object) -> Iterator[subprocess.Popen[str]]:
-    """A training of many epochs, the first of which has just finished."""
+    """Start a training of many epochs, and yield its process when the first epoch has finished."""
     folder.mkdir(exist_ok=True)
     command = [ROOT / ".venv/bin/spark-submit", ROOT / "jobs/train_cnn.py", "--training.epochs", "500", *options]
     process = subprocess.Popen(
@@ -305,13 +307,13 @@ def started(folder: Path, *options: object) -> Iterator[subprocess.Popen[str]]:
     )  # fmt: skip
     try:
         assert process.stdout is not None
-        said = []
+        output = []
         for line in process.stdout:
-            said.append(line)
+            output.append(line)
             if line.startswith("epoch"):
                 break
         else:
-            raise AssertionError("".join(said))
+            raise AssertionError("".join(output))
         assert list((folder / "store").iterdir()) != []
         yield process
     finally:
@@ -319,34 +321,34 @@ def started(folder: Path, *options: object) -> Iterator[subprocess.Popen[str]]:
             os.killpg(process.pid, signal.SIGKILL)
 
 
-class TestBadInput:
-    """Status not 0, one message, nothing left behind."""
+class TestInvalidInput:
+    """The exit status is not 0, one message is printed, and no files are left."""
 
-    def refused(self, done: Finished, *said: str) -> None:
-        # spark-submit hands on what a job writes to its stderr as stdout
-        assert done.returncode != 0
-        assert done.stderr == ""
-        [message] = [line for line in done.stdout.splitlines() if not line.startswith(("reading", "rows", "epoch"))]
+    def assert_rejected(self, job: Finished, *expected: str) -> None:
+        # spark-submit writes the stderr of a job to stdout
+        assert job.returncode != 0
+        assert job.stderr == ""
+        [message] = [line for line in job.stdout.splitlines() if not line.startswith(("reading", "rows", "epoch"))]
         assert message.startswith("error: ")
-        for words in said:
-            assert words in message
+        for part in expected:
+            assert part in message
 
-    def test_a_run_name_that_exists(self, cnn: Finished, folder: Path) -> None:
-        before = (folder / "runs/cnn/metrics.json").read_bytes()
-        self.refused(submit("jobs/train_cnn.py", "--run", "runs/cnn", cwd=folder), "runs/cnn", "--overwrite")
-        assert (folder / "runs/cnn/metrics.json").read_bytes() == before
+    def test_the_name_of_an_existing_run(self, cnn: Finished, folder: Path) -> None:
+        original = (folder / "runs/cnn/metrics.json").read_bytes()
+        self.assert_rejected(submit("jobs/train_cnn.py", "--run", "runs/cnn", cwd=folder), "runs/cnn", "--overwrite")
+        assert (folder / "runs/cnn/metrics.json").read_bytes() == original
 
-    def test_a_run_directory_that_is_none(self, cnn: Finished, folder: Path) -> None:
+    def test_a_folder_that_is_not_a_run_directory(self, cnn: Finished, folder: Path) -> None:
         (folder / "runs/empty").mkdir(exist_ok=True)
-        done = submit("jobs/compare.py", "runs/cnn", "runs/empty", "--output", "runs/refused", cwd=folder)
-        self.refused(done, "runs/empty: not a run directory")
-        assert not (folder / "runs/refused").exists()
+        job = submit("jobs/compare.py", "runs/cnn", "runs/empty", "--output", "runs/rejected", cwd=folder)
+        self.assert_rejected(job, "runs/empty: not a run directory")
+        assert not (folder / "runs/rejected").exists()
 
-    def test_a_packed_file_that_is_cut_off(self, sample: Path, tmp_path: Path) -> None:
-        packed = gzip.compress((sample / "sign_mnist_train.csv").read_bytes(), 1)
+    def test_a_truncated_compressed_file(self, sample: Path, tmp_path: Path) -> None:
+        compressed = gzip.compress((sample / "sign_mnist_train.csv").read_bytes(), 1)
         (tmp_path / "data").mkdir()
-        (tmp_path / "data/sign_mnist_train.csv.gz").write_bytes(packed[: len(packed) // 2])
+        (tmp_path / "data/sign_mnist_train.csv.gz").write_bytes(compressed[: len(compressed) // 2])
         shutil.copy(sample / "sign_mnist_test.csv", tmp_path / "data")
-        done = submit("jobs/train_random_forest.py", "--data", "data", "--run", "runs/forest", cwd=tmp_path)
-        self.refused(done, "sign_mnist_train.csv.gz: cannot be unpacked", "cut off or corrupt")
+        job = submit("jobs/train_random_forest.py", "--data", "data", "--run", "runs/forest", cwd=tmp_path)
+        self.assert_rejected(job, "sign_mnist_train.csv.gz: cannot be unpacked", "cut off or corrupt")
         assert [path.name for path in tmp_path.iterdir()] == ["data"]

@@ -1,4 +1,4 @@
-"""A search as a user runs it: killed, started again, and its best trained with Horovod."""
+"""A search as a user runs it: it is killed and started again, and its best trial is trained with Horovod."""
 
 import fcntl
 import json
@@ -31,7 +31,7 @@ COMMAND = ["jobs/tune.py", "--config", "search.yaml", "--study", "runs/study"]
 
 @pytest.fixture(scope="module")
 def killed(folder: Path) -> int:
-    """Trials that had finished when the job was killed."""
+    """Kill a search after its first trial; return the number of trials that had finished."""
     process = subprocess.Popen(
         [ROOT / ".venv/bin/spark-submit", ROOT / COMMAND[0], *COMMAND[1:], "--trials", "5"],
         cwd=folder, env=os.environ | BRIEF, stdout=subprocess.PIPE, text=True, start_new_session=True,
@@ -49,7 +49,7 @@ def finished(killed: int, folder: Path) -> subprocess.CompletedProcess[str]:
     return submit(*COMMAND, "--trials", "5", "--trial-processes", "1", "--retrain", "--run", "runs/best", cwd=folder)
 
 
-def test_a_search_goes_on_with_the_trials_that_are_left(
+def test_a_search_continues_with_the_remaining_trials(
     finished: subprocess.CompletedProcess[str], killed: int, folder: Path
 ) -> None:
     assert finished.returncode == 0, finished.stdout + finished.stderr
@@ -57,7 +57,7 @@ def test_a_search_goes_on_with_the_trials_that_are_left(
     assert finished.stdout.count("\ntrial ") == 5 - killed
     assert len(pd.read_csv(folder / "runs/study/trials.csv")) == 5
     assert (folder / "runs/study/report.html").stat().st_size > 50_000
-    assert [place.name.split("-")[0] for place in (folder / "store").iterdir()] == ["features"]
+    assert [path.name.split("-")[0] for path in (folder / "store").iterdir()] == ["features"]
 
 
 def test_the_best_trial_is_trained_with_its_values_into_a_run(
@@ -69,22 +69,24 @@ def test_the_best_trial_is_trained_with_its_values_into_a_run(
         assert training[name.removeprefix("training.")] == value
     metrics = json.loads((folder / "runs/best/metrics.json").read_text())
     assert f"test accuracy {metrics['test']['accuracy']:.4f}" in finished.stdout
-    again = yaml.safe_load((folder / f"runs/study/trials/{study.best_trial.number}.yaml").read_text())
-    assert again["training"] == training
+    best_trial = yaml.safe_load((folder / f"runs/study/trials/{study.best_trial.number}.yaml").read_text())
+    assert best_trial["training"] == training
 
 
-def test_another_space_under_the_same_name_is_refused(folder: Path, finished: subprocess.CompletedProcess[str]) -> None:
+def test_another_search_space_under_the_same_name_is_rejected(
+    folder: Path, finished: subprocess.CompletedProcess[str]
+) -> None:
     assert finished.returncode == 0
-    other = submit(*COMMAND, "--search.space", "{training.learning_rate: {low: 0.1, high: 0.2}}", cwd=folder)
-    assert other.returncode == 1
-    assert "began with search.space.training.batch_size" in other.stdout
-    assert "another --study" in other.stdout
+    job = submit(*COMMAND, "--search.space", "{training.learning_rate: {low: 0.1, high: 0.2}}", cwd=folder)
+    assert job.returncode == 1
+    assert "began with search.space.training.batch_size" in job.stdout
+    assert "another --study" in job.stdout
 
 
-def test_a_study_that_another_job_runs_is_left_alone(folder: Path, finished: subprocess.CompletedProcess[str]) -> None:
+def test_a_study_that_another_job_runs_is_rejected(folder: Path, finished: subprocess.CompletedProcess[str]) -> None:
     assert finished.returncode == 0
     with (folder / "runs/study/.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        other = submit(*COMMAND, "--trials", "6", cwd=folder)
-    assert other.returncode == 1
-    assert "another job runs it" in other.stdout
+        job = submit(*COMMAND, "--trials", "6", cwd=folder)
+    assert job.returncode == 1
+    assert "another job runs it" in job.stdout

@@ -2,21 +2,21 @@ import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 
+from models.model_settings import Network
 from models.networks import build_network
 from models.prediction import predict_with_network
-from models.settings import Network
-from preprocessing.normalisation import by_range
+from preprocessing.normalization import by_range
 
 
 @pytest.mark.parametrize("name", ["baseline", "handshape"])
 def test_executors_predict_what_the_network_does(spark: SparkSession, name: str) -> None:
-    classes = ["A", "B", "C"]
+    class_names = ["A", "B", "C"]
     model = build_network(Network(name=name), (28, 28, 1), 3, by_range(1))
     pixels = np.random.default_rng(0).integers(0, 256, (1200, 784), dtype=np.uint8)
-    rows = [(f"{i:05}", "s", classes[i % 3], row.tobytes()) for i, row in enumerate(pixels)]
+    rows = [(f"{i:05}", "s", class_names[i % 3], row.tobytes()) for i, row in enumerate(pixels)]
     images = spark.createDataFrame(rows, "id string, source string, label string, pixels binary")
-    found = predict_with_network(images, model, classes).orderBy("id").collect()
+    predictions = predict_with_network(images, model, class_names).orderBy("id").collect()
     expected = model.predict(pixels, verbose=0)
-    assert [row["id"] for row in found] == [row[0] for row in rows]
-    np.testing.assert_allclose([row["probabilities"] for row in found], expected, rtol=1e-4, atol=1e-6)
-    assert [row["prediction"] for row in found] == [classes[i] for i in expected.argmax(axis=1)]
+    assert [row["id"] for row in predictions] == [row[0] for row in rows]
+    np.testing.assert_allclose([row["probabilities"] for row in predictions], expected, rtol=1e-4, atol=1e-6)
+    assert [row["prediction"] for row in predictions] == [class_names[i] for i in expected.argmax(axis=1)]

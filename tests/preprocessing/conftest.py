@@ -2,12 +2,12 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
-from preprocessing.settings import Preprocessing, Source, Split
+from preprocessing.data_settings import Preprocessing, Source, Split
 from preprocessing.sources import Sources
 
 
 def sources(spark: SparkSession, folders: dict[Source, str], **settings: Any) -> Sources:
-    """What is prepared, with the defaults of an experiment where a test says nothing else."""
+    """The sources to prepare, with the default settings of an experiment unless a test overrides them."""
     defaults = {
         "work": str(spark.sparkContext.getCheckpointDir()).rsplit("/", 1)[0],
         "preprocessing": Preprocessing(),

@@ -1,4 +1,4 @@
-"""Prepared images in the store: found again where nothing has changed, and only there."""
+"""Tests of the store of prepared images: they are reused only if nothing has changed."""
 
 import os
 from pathlib import Path
@@ -9,10 +9,10 @@ import pytest
 from pyspark.sql import SparkSession
 
 from preprocessing import features_store
-from preprocessing.features_store import PIECES, stored_images
+from preprocessing.data_settings import Preprocessing, Source
+from preprocessing.features_store import PART_FILES, stored_images
 from preprocessing.prepare import PreparedImages, prepare_images
 from preprocessing.schema import IMAGE_TABLE
-from preprocessing.settings import Preprocessing, Source
 from preprocessing.sources import list_sources
 from preprocessing.storage import Storage, local_path
 from tests.preprocessing.conftest import sources
@@ -26,11 +26,11 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def prepare(
     spark: SparkSession, storage: Storage, data: Path, store: Path, settings: Preprocessing | None = None
 ) -> PreparedImages:
-    read = sources(
+    sample_sources = sources(
         spark, {Source("sample"): data.as_uri()}, work=f"{store.as_uri()}/work", seed=3,
         preprocessing=settings or Preprocessing(),
     )  # fmt: skip
-    return stored_images(spark, storage, read, store.as_uri())
+    return stored_images(spark, storage, sample_sources, store.as_uri())
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +38,8 @@ def prepared(spark: SparkSession, storage: Storage, sample: Path, store: Path) -
     return prepare(spark, storage, sample, store)
 
 
-def features(store: Path) -> dict[str, int]:
-    """Each entry, and when it came to be."""
+def stored_folders(store: Path) -> dict[str, int]:
+    """The folders of the store with their modification times."""
     return {path.name: path.stat().st_mtime_ns for path in store.glob("features-*")}
 
 
@@ -49,7 +49,7 @@ def test_what_is_read_from_the_store_is_what_was_prepared(
     fresh = prepare_images(spark, storage, sources(spark, {Source("sample"): str(sample)}, seed=3))
     assert prepared.images.columns == IMAGE_TABLE.names
     assert prepared.images.orderBy("id").collect() == fresh.images.orderBy("id").collect()
-    for name in ("rejections", "counted", "near_copies", "normalisation", "classes", "shape"):
+    for name in ("rejections", "counted", "near_duplicates", "normalization", "classes", "shape"):
         assert getattr(prepared, name) == getattr(fresh, name)
     row, same = (images.pipeline.transform(images.images.orderBy("id")).head() for images in (prepared, fresh))
     assert row["features"] == same["features"]
@@ -57,30 +57,32 @@ def test_what_is_read_from_the_store_is_what_was_prepared(
     assert prepared.samples["A"][0].shape == (28, 28, 1)
 
 
-def test_a_row_costs_little_more_than_its_pixels_and_pieces_are_equal(prepared: PreparedImages, store: Path) -> None:
-    [folder] = (store / name for name in features(store))
+def test_a_row_takes_little_more_space_than_its_pixels_and_part_files_have_equal_sizes(
+    prepared: PreparedImages, store: Path
+) -> None:
+    [folder] = (store / name for name in stored_folders(store))
     files = sorted((folder / "train").glob("part-*"))
     rows = [pq.ParquetFile(file).metadata.num_rows for file in files]
-    assert len(files) == PIECES
+    assert len(files) == PART_FILES
     assert max(rows) - min(rows) <= 8
     table = pq.read_table(files[0])
     assert table["label_index"].type == "int32"
-    places = np.array(prepared.classes)[table["label_index"].to_numpy()]
-    assert places.tolist() == table["label"].to_pylist()
-    # of 784 pixels and ids in hexadecimal, in files of 90 rows
+    labels = np.array(prepared.classes)[table["label_index"].to_numpy()]
+    assert labels.tolist() == table["label"].to_pylist()
+    # 784 pixels and a hexadecimal id per row, in files of 90 rows
     assert sum(file.stat().st_size for file in files) / sum(rows) < 784 + 160
 
 
-def test_a_second_job_finds_it(
+def test_a_second_job_reuses_the_stored_images(
     spark: SparkSession, storage: Storage, sample: Path, store: Path, prepared: PreparedImages
 ) -> None:
-    before = features(store)
+    folders = stored_folders(store)
     again = prepare(spark, storage, sample, store)
-    assert features(store) == before
+    assert stored_folders(store) == folders
     assert again.folder == prepared.folder
 
 
-def test_another_file_setting_or_code_is_another_entry(
+def test_a_change_of_files_settings_or_code_changes_the_key(
     spark: SparkSession,
     storage: Storage,
     copied: Path,
@@ -88,8 +90,8 @@ def test_another_file_setting_or_code_is_another_entry(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def key(size: int = 28) -> str:
-        read = sources(spark, {Source("sample"): copied.as_uri()}, preprocessing=Preprocessing(size=size))
-        return features_store._key(read, list_sources(storage, read))
+        copied_sources = sources(spark, {Source("sample"): copied.as_uri()}, preprocessing=Preprocessing(size=size))
+        return features_store._key(copied_sources, list_sources(storage, copied_sources))
 
     first = key()
     assert key() == first
@@ -101,7 +103,7 @@ def test_another_file_setting_or_code_is_another_entry(
     keys.add(key())
     (copied / "empty.csv").write_text("")
     keys.add(key())
-    monkeypatch.setattr(features_store, "_code", lambda: "other")
+    monkeypatch.setattr(features_store, "_code_digest", lambda: "other")
     keys.add(key())
     assert len(keys) == 6
 
@@ -117,7 +119,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damage_to_any_stored_file_is_noticed(
+def test_damage_to_any_stored_file_is_detected(
     spark: SparkSession,
     storage: Storage,
     prepared: PreparedImages,
@@ -126,7 +128,7 @@ def test_damage_to_any_stored_file_is_noticed(
 ) -> None:
     folder = local_path(str(prepared.folder))
     files = [file for file in folder.rglob("*") if file.is_file() and not file.name.startswith(("_", "."))]
-    assert len(files) > 3 * PIECES
+    assert len(files) > 3 * PART_FILES
     change = DAMAGES[damage]
     for file in files:
         content = file.read_bytes()
@@ -136,15 +138,15 @@ def test_damage_to_any_stored_file_is_noticed(
             file.unlink()
         else:
             file.write_bytes(change(content))
-        assert not features_store._is_sound(spark, storage, str(prepared.folder)), file
+        assert not features_store._is_intact(spark, storage, str(prepared.folder)), file
         if file.name != "prepared.json" or change is not None:
             [line] = capsys.readouterr().out.splitlines()
-            assert f"{file.relative_to(folder)} is not as they were written" in line
+            assert f"{file.relative_to(folder)} differs from what was written" in line
         file.write_bytes(content)
-    assert features_store._is_sound(spark, storage, str(prepared.folder))
+    assert features_store._is_intact(spark, storage, str(prepared.folder))
 
 
-def test_damaged_images_are_prepared_anew(
+def test_damaged_images_are_prepared_again(
     spark: SparkSession,
     storage: Storage,
     sample: Path,
@@ -152,13 +154,13 @@ def test_damaged_images_are_prepared_anew(
     prepared: PreparedImages,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    before = prepared.images.orderBy("id").collect()
+    rows = prepared.images.orderBy("id").collect()
     part = next((local_path(str(prepared.folder)) / "train").glob("part-*"))
     part.unlink()
-    (part.parents[1] / ".unfinished").touch()  # of a job that was killed
+    (part.parents[1] / ".unfinished").touch()  # left by a killed job
     again = prepare(spark, storage, sample, store)
     assert again.folder == prepared.folder
-    assert capsys.readouterr().out.count("the images are prepared anew") == 1
-    assert again.images.orderBy("id").collect() == before
+    assert capsys.readouterr().out.count("the images are prepared again") == 1
+    assert again.images.orderBy("id").collect() == rows
     assert not (part.parents[1] / ".unfinished").exists()
-    assert len(features(store)) == 1
+    assert len(stored_folders(store)) == 1

@@ -1,4 +1,4 @@
-"""Folders of photographs to the image table, on real Spark."""
+"""Folders of photographs become the image table, on real Spark."""
 
 import shutil
 from pathlib import Path
@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 from pyspark.sql import SparkSession
 
+from preprocessing.data_settings import Preprocessing, Source, Split
 from preprocessing.errors import InputError
 from preprocessing.prepare import PreparedImages, prepare_images
-from preprocessing.settings import Preprocessing, Source, Split
 from preprocessing.storage import Storage
 from tests.pictures import write_pictures
 from tests.preprocessing.conftest import sources
@@ -50,7 +50,7 @@ def test_train_and_test_folders_are_the_splits_and_class_folders_the_labels(
     assert (len(row["pixels"]), row["height"], row["width"], row["channels"]) == (3072, 32, 32, 3)
 
 
-def test_one_folder_is_divided_by_the_shares_of_the_experiment_alike_on_any_partitions(
+def test_one_folder_is_split_by_the_fractions_of_the_experiment_the_same_for_any_partitions(
     spark: SparkSession, storage: Storage, tmp_path: Path
 ) -> None:
     write_pictures(tmp_path / "all", "AB", 30)
@@ -67,9 +67,7 @@ def test_one_folder_is_divided_by_the_shares_of_the_experiment_alike_on_any_part
     assert again.counted == prepared.counted
 
 
-def test_broken_files_among_good_ones_are_set_aside_each_with_its_reason(
-    spark: SparkSession, storage: Storage, folder: Path
-) -> None:
+def test_broken_files_are_rejected_with_a_reason(spark: SparkSession, storage: Storage, folder: Path) -> None:
     good = folder / "train/A/A1.png"
     content = good.read_bytes()
     broken = {
@@ -139,7 +137,7 @@ def test_a_pattern_finds_label_signer_and_frame_in_the_path(
     assert all(len(row["collect_set(split)"]) == 1 for row in rows)
 
 
-def test_near_copies_stay_on_one_side_of_a_split_by_group_and_not_of_one_by_row(
+def test_near_duplicates_stay_on_one_side_of_a_split_by_group_and_not_of_one_by_row(
     spark: SparkSession, storage: Storage, tmp_path: Path
 ) -> None:
     rng = np.random.default_rng(0)
@@ -152,18 +150,18 @@ def test_near_copies_stay_on_one_side_of_a_split_by_group_and_not_of_one_by_row(
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(noisy.astype(np.uint8)).save(path)
     by_group = prepare(spark, storage, tmp_path / "all", split=Split("group"))
-    assert by_group.near_copies["before"] == {
-        "test": {"pictures": 12, "near_copies": 12},
-        "validation": {"pictures": 12, "near_copies": 12},
+    assert by_group.near_duplicates["split_by_row"] == {
+        "test": {"pictures": 12, "near_duplicates": 12},
+        "validation": {"pictures": 12, "near_duplicates": 12},
     }
-    assert {name: found["near_copies"] for name, found in by_group.near_copies["now"].items()} == {
+    assert {name: counts["near_duplicates"] for name, counts in by_group.near_duplicates["split"].items()} == {
         "test": 0, "validation": 0,
     }  # fmt: skip
     sizes = [row["count"] for row in by_group.images.groupBy("group").count().collect()]
     assert sizes == [5] * 24
 
 
-def test_sources_are_brought_into_one_table_of_one_shape(
+def test_sources_are_combined_into_one_table_with_one_shape(
     spark: SparkSession, storage: Storage, folder: Path, sample: Path
 ) -> None:
     prepared = prepare(
@@ -176,15 +174,15 @@ def test_sources_are_brought_into_one_table_of_one_shape(
     assert {row["size"] for row in prepared.images.selectExpr("length(pixels) size").distinct().collect()} == {1600}
 
 
-def test_normalisation_by_channel_is_measured_on_the_training_pictures_alone(
+def test_normalization_by_channel_is_measured_on_the_training_pictures_only(
     spark: SparkSession, storage: Storage, folder: Path
 ) -> None:
-    settings = Preprocessing(size=32, color="rgb", normalisation="channel")
+    settings = Preprocessing(size=32, color="rgb", normalization="channel")
     prepared = prepare(spark, storage, folder, preprocessing=settings)
     rows = prepared.split("train").collect()
     values = np.stack([np.frombuffer(row["pixels"], np.uint8).reshape(-1, 3) for row in rows]).reshape(-1, 3)
-    np.testing.assert_allclose(prepared.normalisation.scale, 1 / values.std(axis=0), rtol=1e-9)
-    np.testing.assert_allclose(prepared.normalisation.offset, -values.mean(axis=0) / values.std(axis=0), rtol=1e-9)
+    np.testing.assert_allclose(prepared.normalization.scale, 1 / values.std(axis=0), rtol=1e-9)
+    np.testing.assert_allclose(prepared.normalization.offset, -values.mean(axis=0) / values.std(axis=0), rtol=1e-9)
     features = np.stack([row["features"] for row in prepared.pipeline.transform(prepared.split("train")).collect()])
     by_channel = features.reshape(len(rows), -1, 3)
     np.testing.assert_allclose(by_channel.mean(axis=(0, 1)), 0, atol=1e-5)
@@ -192,7 +190,7 @@ def test_normalisation_by_channel_is_measured_on_the_training_pictures_alone(
 
 
 class TestRefuses:
-    """Bad input: one message that names the folder and what was found."""
+    """Invalid input fails with one message that names the folder and the problem."""
 
     def message(self, spark: SparkSession, storage: Storage, folder: Any, *options: Any, **settings: Any) -> str:
         with pytest.raises(InputError) as caught:
@@ -209,11 +207,11 @@ class TestRefuses:
         (folder / "train/user_1/C").mkdir()
         assert "photos: the class folder train/user_1/C is empty" in self.message(spark, storage, folder)
 
-    def test_a_name_that_is_no_class(self, spark: SparkSession, storage: Storage, folder: Path) -> None:
+    def test_a_name_that_is_not_a_class(self, spark: SparkSession, storage: Storage, folder: Path) -> None:
         write_pictures(folder / "train", "A", 2, name="Hello/{number}.png")
-        said = self.message(spark, storage, folder)
-        assert "photographs: train/Hello/0.png: 'Hello' is no class" in said
-        assert "--classes" in said
+        message = self.message(spark, storage, folder)
+        assert "photographs: train/Hello/0.png: 'Hello' is not a class" in message
+        assert "--classes" in message
 
     def test_a_test_class_that_is_not_trained(self, spark: SparkSession, storage: Storage, folder: Path) -> None:
         write_pictures(folder / "test", "D", 2)
@@ -225,32 +223,32 @@ class TestRefuses:
         (tmp_path / "bad/A").mkdir(parents=True)
         (tmp_path / "bad/A/x.jpg").write_text("no picture")
         both = {Source("good"): folder.as_uri(), Source("bad"): (tmp_path / "bad").as_uri()}
-        said = self.message(spark, storage, both, max_rejected=0.5)
-        assert "bad: no picture in it can be used: A/x.jpg: not a picture" in said
+        message = self.message(spark, storage, both, max_rejected=0.5)
+        assert "bad: no picture in it can be used: A/x.jpg: not a picture" in message
 
     def test_a_folder_with_nothing_in_it(self, spark: SparkSession, storage: Storage, tmp_path: Path) -> None:
         (tmp_path / "empty").mkdir()
-        assert "photographs: there is no picture in it" in self.message(spark, storage, tmp_path / "empty")
+        assert "photographs: the folder contains no pictures" in self.message(spark, storage, tmp_path / "empty")
 
-    def test_a_folder_beside_train_and_test(self, spark: SparkSession, storage: Storage, folder: Path) -> None:
+    def test_an_empty_folder_next_to_train_and_test(self, spark: SparkSession, storage: Storage, folder: Path) -> None:
         (folder / "valid").mkdir()
-        assert "valid has no picture in it" in self.message(spark, storage, folder)
+        assert "valid contains no pictures" in self.message(spark, storage, folder)
 
     def test_a_channel_that_is_constant(self, spark: SparkSession, storage: Storage, folder: Path) -> None:
         for path in folder.rglob("*.png"):
             pixels = np.asarray(Image.open(path)).copy()
             pixels[..., 2] = 7
             Image.fromarray(pixels).save(path)
-        settings = Preprocessing(size=32, color="rgb", normalisation="channel")
-        said = self.message(spark, storage, folder, preprocessing=settings)
-        assert "channel 2 is 7 in every training picture" in said
+        settings = Preprocessing(size=32, color="rgb", normalization="channel")
+        message = self.message(spark, storage, folder, preprocessing=settings)
+        assert "channel 2 is 7 in every training picture" in message
 
     def test_fewer_groups_than_splits(self, spark: SparkSession, storage: Storage, tmp_path: Path) -> None:
         for signer in range(2):
             write_pictures(tmp_path / f"all/user_{signer}", "AB", 6, seed=signer, name="{label}{number}.png")
         pattern = r"(?P<signer>user_\d+)/(?P<label>[A-Z])\d+"
-        said = self.message(spark, storage, tmp_path / "all", pattern, split=Split("group"))
-        assert "fewer groups than splits, all classes of photographs 2" in said
+        message = self.message(spark, storage, tmp_path / "all", pattern, split=Split("group"))
+        assert "fewer groups than splits, all classes of photographs 2" in message
 
     def test_sources_without_a_class_in_common(
         self, spark: SparkSession, storage: Storage, folder: Path, tmp_path: Path

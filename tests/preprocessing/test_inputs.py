@@ -1,4 +1,4 @@
-"""What is predicted is all of what was given, whatever it is called; or nothing of it, with one message."""
+"""Prediction reads all of its input, whatever the file names, or refuses it with one message."""
 
 import os
 import shutil
@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from pyspark.sql import SparkSession
 
+from preprocessing.data_settings import Preprocessing
 from preprocessing.errors import InputError
 from preprocessing.inputs import read_input
-from preprocessing.settings import Preprocessing
 from preprocessing.storage import Storage
 from tests.pictures import write_pictures
 
@@ -20,10 +20,10 @@ NAMES = ("_DSC0001.png", "10:30:05.png", "hand=1.png", "test[1].png", "a,b {c}*?
 
 def read(spark: SparkSession, storage: Storage, path: Path, tmp_path: Path) -> pd.DataFrame:
     work = f"file://{tmp_path}/work"
-    found = read_input(spark, storage, storage.absolute(str(path)), work, Preprocessing(), [])
-    table = found.table.toPandas().set_index("id")
-    assert len(table) == found.count
-    table.attrs["notes"] = found.notes
+    rows = read_input(spark, storage, storage.absolute(str(path)), work, Preprocessing(), [])
+    table = rows.table.toPandas().set_index("id")
+    assert len(table) == rows.count
+    table.attrs["notes"] = rows.notes
     return table
 
 
@@ -37,17 +37,17 @@ def pictures(tmp_path: Path) -> Path:
 
 
 def test_pictures_of_any_name_are_rows(spark: SparkSession, storage: Storage, pictures: Path, tmp_path: Path) -> None:
-    latin = os.fsencode(pictures) + b"/A/caf\xe9.png"
-    shutil.copy(pictures / "A" / NAMES[0], latin)
+    latin_1 = os.fsencode(pictures) + b"/A/caf\xe9.png"
+    shutil.copy(pictures / "A" / NAMES[0], latin_1)
     for hidden in (".DS_Store", "A/._x.png", "Thumbs.db"):
         (pictures / hidden).write_text("no picture")
     (pictures / "A/gone.png").symlink_to("nowhere")
-    found = read(spark, storage, pictures, tmp_path)
-    assert set(found.index) == {f"A/{name}" for name in (*NAMES, "caf\\xe9.png", "gone.png")}
-    assert found.loc["A/gone.png", "reason"] == "not a file"
-    assert found["reason"].notna().sum() == 1
-    assert found["label"].dropna().eq("A").all()
-    assert found.attrs["notes"] == ["3 hidden or system files are left out"]
+    rows = read(spark, storage, pictures, tmp_path)
+    assert set(rows.index) == {f"A/{name}" for name in (*NAMES, "caf\\xe9.png", "gone.png")}
+    assert rows.loc["A/gone.png", "reason"] == "not a file"
+    assert rows["reason"].notna().sum() == 1
+    assert rows["label"].dropna().eq("A").all()
+    assert rows.attrs["notes"] == ["3 hidden or system files are left out"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -60,7 +60,7 @@ def test_one_picture_of_any_name_is_a_row(
 @pytest.mark.parametrize(
     "name", ["test[1].csv", "_mine.csv", "10:30.csv", "UPPER.CSV", "nested/deep/a.csv", "a.csv.zip"]
 )
-def test_a_csv_file_of_any_name_is_read_and_no_other(
+def test_a_csv_file_of_any_name_is_read_and_no_other_file(
     spark: SparkSession, storage: Storage, sample: Path, tmp_path: Path, name: str
 ) -> None:
     folder = tmp_path / "csv"
@@ -72,14 +72,14 @@ def test_a_csv_file_of_any_name_is_read_and_no_other(
     else:
         (folder / name).write_text("\n".join(lines))
     (tmp_path / "csv/other.csv").write_text("\n".join(lines[:2]))
-    alone = read(spark, storage, folder / name, tmp_path)
-    assert sorted(alone.index) == [f"{name.split('/')[-1]}:{line}" for line in (2, 3, 4)]
-    assert alone["reason"].isna().all()
+    one = read(spark, storage, folder / name, tmp_path)
+    assert sorted(one.index) == [f"{name.split('/')[-1]}:{line}" for line in (2, 3, 4)]
+    assert one["reason"].isna().all()
     both = read(spark, storage, folder, tmp_path)
     assert sorted(both.index) == sorted([*(f"{name}:{line}" for line in (2, 3, 4)), "other.csv:2"])
 
 
-def test_parquet_is_told_by_all_of_its_files(spark: SparkSession, storage: Storage, tmp_path: Path) -> None:
+def test_a_folder_of_parquet_files_is_read_as_one_table(spark: SparkSession, storage: Storage, tmp_path: Path) -> None:
     table = pd.DataFrame({"id": ["a"], "pixels": [bytes(784)], "height": 28, "width": 28, "channels": 1})
     (tmp_path / "table [1]").mkdir()
     table.to_parquet(tmp_path / "table [1]/part.parquet")
@@ -92,21 +92,24 @@ def test_files_of_several_kinds_are_refused_and_none_is_left_out(
     spark: SparkSession, storage: Storage, pictures: Path, tmp_path: Path, other: str
 ) -> None:
     (pictures / other).touch()
-    with pytest.raises(InputError, match=f"holds .*{other}.*pictures .*one kind are predicted at a time"):
+    with pytest.raises(InputError, match=f"contains .*{other}.*pictures .*one kind can be predicted at a time"):
         read(spark, storage, pictures, tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("header", "said"),
+    ("header", "message"),
     [
-        ("label," + ",".join(f"pixel{i}" for i in range(1, 785)) + ",", "786 columns, the last of them '', and 785"),
-        ("label," + ",".join(f"pixel{i}" for i in range(1, 4097)), "it has 4,097 columns, and 785 are needed"),
+        (
+            "label," + ",".join(f"pixel{i}" for i in range(1, 785)) + ",",
+            "it has 786 columns instead of 785, the last of them ''",
+        ),
+        ("label," + ",".join(f"pixel{i}" for i in range(1, 4097)), "it has 4,097 columns instead of 785"),
         ("label," + ",".join(f"pixel{i}" for i in range(784)), "column 2 is 'pixel0', not 'pixel1'"),
     ],
 )
-def test_a_header_is_refused_by_what_is_different_in_it(
-    spark: SparkSession, storage: Storage, tmp_path: Path, header: str, said: str
+def test_a_wrong_header_is_refused_with_the_first_difference(
+    spark: SparkSession, storage: Storage, tmp_path: Path, header: str, message: str
 ) -> None:
     (tmp_path / "a.csv").write_text(header + "\n1,2\n")
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         read(spark, storage, tmp_path / "a.csv", tmp_path)

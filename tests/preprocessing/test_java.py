@@ -1,4 +1,4 @@
-"""One line of what Java says in hundreds, and the names it cannot read."""
+"""The reason in Java's long error messages, and the file names that Java cannot read."""
 
 from types import SimpleNamespace
 
@@ -78,7 +78,7 @@ LOST = (
 
 
 @pytest.mark.parametrize(
-    ("text", "line"),
+    ("message", "line"),
     [
         (UNRESOLVED, "java.net.UnknownHostException: kubernetes.invalid: Name or service not known"),
         (DAEMON, "ModuleNotFoundError: No module named 'missing'"),
@@ -93,11 +93,11 @@ LOST = (
         (" \n\n", "RuntimeError"),
     ],
 )
-def test_a_reason_is_the_innermost_that_says_something(text: str, line: str) -> None:
-    assert reason(RuntimeError(text)) == line
+def test_a_reason_is_the_innermost_cause_with_a_message(message: str, line: str) -> None:
+    assert reason(RuntimeError(message)) == line
 
 
-def test_a_failure_that_cannot_be_asked_any_more_has_the_name_of_its_class() -> None:
+def test_the_reason_of_an_error_without_a_readable_message_is_its_class_name() -> None:
     class GoneError(Exception):
         def __str__(self) -> str:
             raise ConnectionRefusedError
@@ -105,17 +105,17 @@ def test_a_failure_that_cannot_be_asked_any_more_has_the_name_of_its_class() -> 
     assert reason(GoneError()) == "GoneError"
 
 
-def test_what_a_worker_raised_is_the_reason_of_a_real_failure(spark: SparkSession) -> None:
+def test_the_exception_of_a_worker_is_the_reason_of_a_real_failure(spark: SparkSession) -> None:
     def work(number: int) -> float:
         return 1 / number
 
-    with pytest.raises(Exception) as failed:  # noqa: PT011 - whatever Spark makes of it
+    with pytest.raises(Exception) as failure:  # noqa: PT011 - the type depends on Spark
         spark.sparkContext.parallelize([0], 1).map(work).collect()
-    assert reason(failed.value) == "ZeroDivisionError: division by zero"
+    assert reason(failure.value) == "ZeroDivisionError: division by zero"
 
 
 def jvm(encoding: str) -> SimpleNamespace:
-    """What is asked of a JVM, as started under a locale."""
+    """A stand-in for a JVM with this encoding of file names."""
     system = SimpleNamespace(getProperty={"sun.jnu.encoding": encoding}.get)
     return SimpleNamespace(java=SimpleNamespace(lang=SimpleNamespace(System=system)))
 

@@ -1,4 +1,4 @@
-"""A folder of the user's is listed by the file system: every file is in the list, or counted beside it."""
+"""Every file in a user's folder is listed, or counted as ignored."""
 
 import os
 import zipfile
@@ -32,22 +32,22 @@ def test_every_file_is_listed_or_counted(
     folder = tmp_path / "d [1]"
     write(folder, "A/_a.png", "A/b:c.png", "A/c=1.png", "B/.hidden", "B/d.png", "__MACOSX/A/._a.png", "top.txt")
     (folder / "C").mkdir()
-    found = listed(storage, folder)
-    rows = {row["file"]: row["length"] for row in found.read(spark).collect()}
+    listing = listed(storage, folder)
+    rows = {row["file"]: row["length"] for row in listing.read(spark).collect()}
     assert rows == {name: len(name) for name in ("A/_a.png", "A/b:c.png", "A/c=1.png", "B/d.png", "top.txt")}
-    assert (found.count, found.size, found.ignored) == (5, sum(rows.values()), 2)
-    assert {path: inner.count for path, inner in found.folders.items()} == {"": 1, "A": 3, "B": 1}
-    assert found.empty == ["C"]
-    assert len(found.folders["A"].sizes) == 2
-    assert set(found.sizes(spark, "A")) == {"_a.png", "b:c.png", "c=1.png"}
+    assert (listing.count, listing.size, listing.ignored) == (5, sum(rows.values()), 2)
+    assert {path: files.count for path, files in listing.folders.items()} == {"": 1, "A": 3, "B": 1}
+    assert listing.empty == ["C"]
+    assert len(listing.folders["A"].sizes) == 2
+    assert set(listing.sizes(spark, "A")) == {"_a.png", "b:c.png", "c=1.png"}
 
 
-def test_links_to_folders_are_followed_but_not_in_circles(storage: Storage, tmp_path: Path) -> None:
+def test_links_to_folders_are_followed_but_not_in_cycles(storage: Storage, tmp_path: Path) -> None:
     write(tmp_path / "data", "A/a.png")
     (tmp_path / "data/B").symlink_to(tmp_path / "data/A")
     (tmp_path / "data/A/again").symlink_to(tmp_path / "data")
     (tmp_path / "data/loop").symlink_to("loop")
-    assert {path: found.count for path, found in listed(storage, tmp_path / "data").folders.items()} == {
+    assert {path: files.count for path, files in listed(storage, tmp_path / "data").folders.items()} == {
         "": 1, "A": 1, "B": 1,
     }  # fmt: skip
     write(tmp_path / "elsewhere", "b.png")
@@ -55,7 +55,7 @@ def test_links_to_folders_are_followed_but_not_in_circles(storage: Storage, tmp_
     assert "C" in listed(storage, tmp_path / "data").folders
 
 
-def test_the_digest_tells_names_sizes_and_times(storage: Storage, tmp_path: Path) -> None:
+def test_the_digest_depends_on_names_sizes_and_times(storage: Storage, tmp_path: Path) -> None:
     write(tmp_path / "data", "a", "b")
     digests = {listed(storage, tmp_path / "data").digest}
     assert listed(storage, tmp_path / "data").digest in digests
@@ -80,7 +80,7 @@ def test_the_digest_tells_names_sizes_and_times(storage: Storage, tmp_path: Path
         (["sign_mnist_train/sign_mnist_train.csv", "sign_mnist_test/sign_mnist_test.csv"], None),
         (["archive/sign_mnist_train.csv.zip", "archive/sign_mnist_test.csv.zip"], None),
         (["SIGN_MNIST_TRAIN.CSV", "Sign_MNIST_test.csv.GZ"], None),
-        # Kaggle's own archive has each twice
+        # Kaggle's own archive contains each file twice.
         (
             ["sign_mnist_train.csv", "sign_mnist_train/sign_mnist_train.csv", "sign_mnist_test.csv.gz",
              "sign_mnist_test.csv", "sign_mnist_test/sign_mnist_test.csv"],
@@ -89,7 +89,7 @@ def test_the_digest_tells_names_sizes_and_times(storage: Storage, tmp_path: Path
         (["A/a.png"], []),
     ],
 )  # fmt: skip
-def test_sign_mnists_files_are_found_as_people_unpack_them(
+def test_sign_mnist_files_are_found_however_they_were_unpacked(
     storage: Storage, tmp_path: Path, names: list[str], expected: list[str] | None
 ) -> None:
     write(tmp_path / "data", *names)
@@ -97,15 +97,20 @@ def test_sign_mnists_files_are_found_as_people_unpack_them(
 
 
 @pytest.mark.parametrize(
-    ("names", "said"),
+    ("names", "message"),
     [
-        (["sign_mnist_train.csv"], r"holds neither sign_mnist_test\.csv nor sign_mnist_test\.csv\.gz"),
-        (["a/sign_mnist_train.csv", "b/sign_mnist_train.csv"], "are both there: take all but one away"),
+        (["sign_mnist_train.csv"], r"contains none of sign_mnist_test\.csv, sign_mnist_test\.csv\.gz and"),
+        (
+            ["a/sign_mnist_train.csv", "b/sign_mnist_train.csv"],
+            r"contains .*a/.* and .*b/.*: remove all but one of them",
+        ),
     ],
 )
-def test_what_cannot_be_told_of_them_is_refused(storage: Storage, tmp_path: Path, names: list[str], said: str) -> None:
+def test_a_missing_or_ambiguous_file_is_refused(
+    storage: Storage, tmp_path: Path, names: list[str], message: str
+) -> None:
     write(tmp_path / "data", *names)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         find_files(listed(storage, tmp_path / "data"))
 
 
@@ -114,7 +119,7 @@ def test_a_zip_file_without_one_csv_file_is_refused(storage: Storage, tmp_path: 
         file.writestr("a.csv", "")
         file.writestr("b.csv", "")
     (tmp_path / "b.csv.zip").write_bytes((tmp_path / "a.csv.zip").read_bytes()[:50])
-    found = listed(storage, tmp_path)
-    for name, said in (("a.csv.zip", "holds 2 CSV files"), ("b.csv.zip", "cut off or corrupt")):
-        with pytest.raises(InputError, match=said):
-            open_csv(storage, found, name, f"file://{tmp_path}/work")
+    listing = listed(storage, tmp_path)
+    for name, message in (("a.csv.zip", "contains 2 CSV files"), ("b.csv.zip", "cut off or corrupt")):
+        with pytest.raises(InputError, match=message):
+            open_csv(storage, listing, name, f"file://{tmp_path}/work")

@@ -14,7 +14,7 @@ def line(label: object = 0, **pixels: object) -> str:
 
 
 def arrow(*lines: str) -> pa.StringArray:
-    return pa.array([f"{text}\n" for text in lines], pa.string())
+    return pa.array([f"{line}\n" for line in lines], pa.string())
 
 
 def test_a_line_becomes_its_letter_and_its_pixels_in_order() -> None:
@@ -30,7 +30,7 @@ def test_the_header_has_the_label_and_784_pixels() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "reason", "detail"),
+    ("bad_line", "reason", "detail"),
     [
         (line(26), "label outside the letters", "26"),
         (line("-1"), "label outside the letters", "-1"),
@@ -52,29 +52,29 @@ def test_the_header_has_the_label_and_784_pixels() -> None:
         ('"' + line(), "not CSV", ""),
     ],
 )
-def test_a_line_that_cannot_be_used_is_refused_with_what_was_found(text: str, reason: str, detail: str) -> None:
-    bad = parse_line(text)
-    assert (bad.reason, bad.label, bad.pixels) == (reason, None, None)
-    assert detail in (bad.detail or "")
-    assert parse_clean(arrow(line(1), text, line(3))) is None
+def test_an_invalid_line_is_refused_with_the_invalid_value(bad_line: str, reason: str, detail: str) -> None:
+    parsed = parse_line(bad_line)
+    assert (parsed.reason, parsed.label, parsed.pixels) == (reason, None, None)
+    assert detail in (parsed.detail or "")
+    assert parse_clean(arrow(line(1), bad_line, line(3))) is None
 
 
-@pytest.mark.parametrize("text", [line(" 1 "), line('"1"'), line("01"), line(1, pixel4=" 007")])
-def test_quotes_spaces_and_leading_zeros_do_not_change_a_number(text: str) -> None:
-    assert parse_line(text) == parse_line(line(1))
+@pytest.mark.parametrize("variant", [line(" 1 "), line('"1"'), line("01"), line(1, pixel4=" 007")])
+def test_quotes_spaces_and_leading_zeros_do_not_change_a_number(variant: str) -> None:
+    assert parse_line(variant) == parse_line(line(1))
 
 
-def test_lines_without_a_fault_mean_the_same_all_at_once() -> None:
+def test_valid_lines_give_the_same_result_when_parsed_at_once() -> None:
     rng = np.random.default_rng(0)
     lines = [
         ",".join(map(str, [label, *rng.integers(0, 256, PIXELS)])) for label in (0, 8, 10, 24) * 100
     ] + [line("01", pixel4="007")]  # fmt: skip
     clean = parse_clean(arrow(*lines))
     assert clean is not None
-    alone = [parse_line(text) for text in lines]
-    assert [LETTERS[label] for label in clean[0]] == [parsed.label for parsed in alone]
-    assert [row.tobytes() for row in clean[1]] == [parsed.pixels for parsed in alone]
+    one_by_one = [parse_line(row) for row in lines]
+    assert [LETTERS[label] for label in clean[0]] == [parsed.label for parsed in one_by_one]
+    assert [row.tobytes() for row in clean[1]] == [parsed.pixels for parsed in one_by_one]
 
 
-def test_no_lines_are_no_rows() -> None:
+def test_parsing_no_lines_at_once_returns_none() -> None:
     assert parse_clean(arrow()) is None

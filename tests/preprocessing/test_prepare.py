@@ -1,4 +1,4 @@
-"""Files to the image table, on real Spark."""
+"""Tests of the preparation of files as an image table, on a Spark session."""
 
 import gzip
 from pathlib import Path
@@ -9,11 +9,11 @@ from pyspark.ml import PipelineModel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from preprocessing.data_settings import Source, Split
 from preprocessing.errors import InputError
 from preprocessing.labels import STILL_LETTERS
 from preprocessing.prepare import PreparedImages, prepare_images
 from preprocessing.schema import IMAGE_TABLE
-from preprocessing.settings import Source, Split
 from preprocessing.splitting import split_by_row
 from preprocessing.storage import Storage
 from tests.preprocessing.conftest import sources
@@ -31,7 +31,7 @@ def prepare(spark: SparkSession, storage: Storage, folder: Path, max_rejected: f
 def prepared(
     spark: SparkSession, storage: Storage, sample: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> PreparedImages:
-    """One file packed and one not: both are read."""
+    """Images of one compressed file and one uncompressed file."""
     folder = tmp_path_factory.mktemp("packed")
     (folder / f"{TRAIN_FILE}.gz").write_bytes(gzip.compress((sample / TRAIN_FILE).read_bytes(), 1))
     (folder / TEST_FILE).write_bytes((sample / TEST_FILE).read_bytes())
@@ -39,10 +39,10 @@ def prepared(
 
 
 def edit(path: Path, change: dict[int, str | None], add: tuple[str, ...] = ()) -> None:
-    """Replace lines (1 is the header) or, with None, take them out."""
+    """Replace lines by number (1 is the header), or empty them with None, and append the lines ``add``."""
     lines = path.read_text().splitlines()
-    for number, text in change.items():
-        lines[number - 1] = text if text is not None else ""
+    for number, line in change.items():
+        lines[number - 1] = line if line is not None else ""
     path.write_text("\n".join([*lines, *add]) + "\n")
 
 
@@ -57,24 +57,24 @@ def test_every_row_of_the_files_is_in_the_table_once(prepared: PreparedImages) -
 def test_pixels_and_label_of_a_row_are_those_of_its_line(prepared: PreparedImages, sample: Path) -> None:
     label, *pixels = map(int, (sample / TEST_FILE).read_text().splitlines()[5].split(","))
     letter = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[label]
-    found = prepared.split("test").where(F.col("pixels") == F.lit(bytearray(pixels))).collect()
-    assert [row["label"] for row in found] == [letter]
+    matches = prepared.split("test").where(F.col("pixels") == F.lit(bytearray(pixels))).collect()
+    assert [row["label"] for row in matches] == [letter]
 
 
-def test_each_class_gives_the_same_share_to_validation(prepared: PreparedImages) -> None:
+def test_each_class_gives_the_same_fraction_to_validation(prepared: PreparedImages) -> None:
     assert set(prepared.counts["validation"].values()) == {10}
 
 
 def test_the_split_does_not_depend_on_partitions_but_on_the_seed(prepared: PreparedImages) -> None:
     training = prepared.images.where("split != 'test'").withColumn("split", F.lit("train"))
 
-    def kept_back(images: DataFrame, seed: int) -> set[str]:
+    def validation_ids(images: DataFrame, seed: int) -> set[str]:
         split = split_by_row(images, Split(validation=0.1), seed).where("split = 'validation'")
         return {row["id"] for row in split.select("id").collect()}
 
-    once = kept_back(training.repartition(1), 3)
-    assert once == kept_back(training.repartition(7), 3)
-    assert once != kept_back(training.repartition(1), 4)
+    ids = validation_ids(training.repartition(1), 3)
+    assert ids == validation_ids(training.repartition(7), 3)
+    assert ids != validation_ids(training.repartition(1), 4)
 
 
 def test_faulty_rows_are_set_aside_with_file_line_and_reason(
@@ -82,9 +82,9 @@ def test_faulty_rows_are_set_aside_with_file_line_and_reason(
 ) -> None:
     lines = (copied / TRAIN_FILE).read_text().splitlines()
     test_row = (copied / TEST_FILE).read_text().splitlines()[1]
-    moved = "9" + lines[2][lines[2].index(",") :]
-    edit(copied / TRAIN_FILE, {2: moved, 700: "rubbish", 1500: lines[99], 2000: None, 2401: test_row})
-    # the file in many parts, as Spark reads a large one
+    moving_letter = "9" + lines[2][lines[2].index(",") :]
+    edit(copied / TRAIN_FILE, {2: moving_letter, 700: "rubbish", 1500: lines[99], 2000: None, 2401: test_row})
+    # Spark reads the file in many partitions, like a large one
     spark.conf.set("spark.sql.files.maxPartitionBytes", "500000")
     try:
         prepared = prepare(spark, storage, copied)
@@ -98,10 +98,10 @@ def test_faulty_rows_are_set_aside_with_file_line_and_reason(
         (TRAIN_FILE, 2401, "exact duplicate"),
     ]
     assert rows[2]["detail"] == f"of sample:{TRAIN_FILE}:100"
-    # what is in the test file too is not trained on
+    # rows that are also in the test file are not trained on
     assert rows[3]["detail"] == f"of sample:{TEST_FILE}:2"
     assert prepared.rows("test") == 480
-    assert prepared.rejections.rows == {"sample": 2879}  # the blank line is no row
+    assert prepared.rejections.rows == {"sample": 2879}  # the blank line is not a row
     assert prepared.rejections.reasons == {"exact duplicate": 2, "label J or Z": 1, "too few fields": 1}
 
 
@@ -121,19 +121,19 @@ def test_features_are_scaled_assembled_indexed_and_encoded(
 
 
 class TestRefuses:
-    """Bad input: one message that names the file and what was found."""
+    """Invalid input is rejected with one message that names the file and what was found in it."""
 
     def message(self, spark: SparkSession, storage: Storage, folder: Path, **settings: float) -> str:
         with pytest.raises(InputError) as caught:
             prepare(spark, storage, folder, **settings)
         return str(caught.value)
 
-    def test_a_folder_that_is_not_there(self, spark: SparkSession, storage: Storage, tmp_path: Path) -> None:
+    def test_a_folder_that_does_not_exist(self, spark: SparkSession, storage: Storage, tmp_path: Path) -> None:
         assert "no such folder" in self.message(spark, storage, tmp_path / "nothing")
 
     def test_a_folder_without_the_test_file(self, spark: SparkSession, storage: Storage, copied: Path) -> None:
         (copied / TEST_FILE).unlink()
-        assert f"neither {TEST_FILE} nor" in self.message(spark, storage, copied)
+        assert f"contains none of {TEST_FILE}, " in self.message(spark, storage, copied)
 
     def test_an_empty_file(self, spark: SparkSession, storage: Storage, copied: Path) -> None:
         (copied / TEST_FILE).write_text("")
@@ -172,18 +172,18 @@ class TestRefuses:
             (copied / name).write_text("\n".join([lines[0], "1,2", "3,4"]))
         assert "no picture in it can be used" in self.message(spark, storage, copied, max_rejected=1.0)
 
-    def test_a_file_of_a_header_alone(self, spark: SparkSession, storage: Storage, copied: Path) -> None:
+    def test_a_file_with_only_a_header(self, spark: SparkSession, storage: Storage, copied: Path) -> None:
         header = (copied / TEST_FILE).read_text().splitlines()[0]
         (copied / TEST_FILE).write_text(header + "\n")
         assert "no usable row is left for test" in self.message(spark, storage, copied)
 
     def test_a_class_too_small_for_a_validation_row(self, spark: SparkSession, storage: Storage, copied: Path) -> None:
         lines = (copied / TRAIN_FILE).read_text().splitlines()
-        seen = [number for number, text in enumerate(lines, 1) if text.startswith("3,")]
-        edit(copied / TRAIN_FILE, dict.fromkeys(seen[2:]))
+        numbers = [number for number, line in enumerate(lines, 1) if line.startswith("3,")]
+        edit(copied / TRAIN_FILE, dict.fromkeys(numbers[2:]))
         assert "no validation row for class D (2 training rows)" in self.message(spark, storage, copied)
 
     def test_a_test_class_that_was_never_trained_on(self, spark: SparkSession, storage: Storage, copied: Path) -> None:
         lines = (copied / TRAIN_FILE).read_text().splitlines()
-        edit(copied / TRAIN_FILE, dict.fromkeys(n for n, text in enumerate(lines, 1) if text.startswith("24,")))
+        edit(copied / TRAIN_FILE, dict.fromkeys(n for n, line in enumerate(lines, 1) if line.startswith("24,")))
         assert "the test set has class Y, which the training set lacks" in self.message(spark, storage, copied)

@@ -1,4 +1,4 @@
-"""Principal components, on real Spark."""
+"""Tests of principal components on a Spark session."""
 
 from pathlib import Path
 
@@ -11,12 +11,12 @@ from preprocessing.principal_components import fit_principal_components
 from preprocessing.synthetic import draw_hands
 
 
-def test_components_keep_the_variance_they_say_and_are_the_same_in_every_order(
+def test_components_explain_the_stated_variance_and_do_not_depend_on_the_order_of_rows(
     spark: SparkSession, tmp_path: Path
 ) -> None:
     pixels = draw_hands(np.arange(200) % 4, np.random.default_rng(0)).reshape(200, 784) / 255
     models = []
-    for seed in range(3):  # fewer rows than features: their covariance has no full rank
+    for seed in range(3):  # fewer rows than features, so their covariance matrix does not have full rank
         order = np.random.default_rng(seed).permutation(200)
         rows = spark.createDataFrame([(Vectors.dense(row),) for row in pixels[order]], ["assembled"])
         models.append(fit_principal_components(rows, "assembled", 20))

@@ -13,7 +13,7 @@ def test_every_still_letter_has_a_pose_of_its_own() -> None:
     assert len({str(pose) for pose in POSES.values()}) == 24
 
 
-def test_the_files_are_sign_mnists_format_with_every_letter_alike(sample: Path) -> None:
+def test_the_files_have_sign_mnists_format_and_equally_many_rows_of_every_letter(sample: Path) -> None:
     for name, rows in (("sign_mnist_train.csv", 2400), ("sign_mnist_test.csv", 480)):
         assert (sample / name).read_text().splitlines()[0] == HEADER
         table = pd.read_csv(sample / name)
@@ -24,7 +24,7 @@ def test_the_files_are_sign_mnists_format_with_every_letter_alike(sample: Path) 
         assert table["label"].value_counts().nunique() == 1
 
 
-def test_the_same_seed_writes_the_same_files_and_another_seed_others(tmp_path: Path) -> None:
+def test_the_same_seed_writes_the_same_files_and_another_seed_different_ones(tmp_path: Path) -> None:
     rows = {"train": 48, "test": 24}
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         write_sample(tmp_path / name, rows, seed)
@@ -34,7 +34,7 @@ def test_the_same_seed_writes_the_same_files_and_another_seed_others(tmp_path: P
 
 
 def test_a_letter_looks_more_like_itself_than_like_others() -> None:
-    """Without its background and noise: the mean picture of a letter is nearer to its own than to another's."""
+    """The mean pictures of one letter, free of background and noise, differ less than those of two letters."""
     rng = np.random.default_rng(5)
     means = {}
     for half in range(2):

@@ -1,4 +1,4 @@
-"""A run directory with a network that knows the synthetic sample's letters, as far as a server reads it."""
+"""A run directory, with the files that a server reads, of a network trained on the synthetic sample."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -12,14 +12,14 @@ import yaml
 from PIL import Image
 
 from evaluation.runs import METRICS_FILE, RUN_FILE, VERSION, write_json
+from models.model_settings import Network
 from models.networks import build_network
 from models.saved_network import save_network
-from models.settings import Network
+from preprocessing.data_settings import Preprocessing
 from preprocessing.labels import STILL_LETTERS
-from preprocessing.normalisation import by_range
-from preprocessing.settings import Preprocessing
+from preprocessing.normalization import by_range
 
-CLASSES = list(STILL_LETTERS)
+CLASS_NAMES = list(STILL_LETTERS)
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ def pictures(sample: Path) -> Pictures:
 @pytest.fixture(scope="session")
 def network(pictures: Pictures) -> keras.Model:
     keras.utils.set_random_seed(3)
-    network = build_network(Network(name="handshape"), (28, 28, 1), len(CLASSES), by_range(1))
+    network = build_network(Network(name="handshape"), (28, 28, 1), len(CLASS_NAMES), by_range(1))
     network.compile(keras.optimizers.Adam(0.003), "sparse_categorical_crossentropy", metrics=["accuracy"])
-    places = np.array([CLASSES.index(letter) for letter in pictures.letters])
-    history = network.fit(pictures.pixels, places, batch_size=60, epochs=10, verbose=0).history
+    class_indices = np.array([CLASS_NAMES.index(letter) for letter in pictures.letters])
+    history = network.fit(pictures.pixels, class_indices, batch_size=60, epochs=10, verbose=0).history
     assert history["accuracy"][-1] > 0.9
     return network
 
@@ -53,11 +53,12 @@ def run(tmp_path_factory: pytest.TempPathFactory, network: keras.Model, pictures
     folder = tmp_path_factory.mktemp("runs") / "cnn"
     (folder / "samples").mkdir(parents=True)
     save_network(network, folder / "model.keras")
-    (folder / "classes.json").write_text(json.dumps(CLASSES))
+    (folder / "classes.json").write_text(json.dumps(CLASS_NAMES))
     (folder / "experiment.yaml").write_text(yaml.safe_dump({"preprocessing": asdict(Preprocessing())}))
     write_json(folder / RUN_FILE, {"version": VERSION, "job": "cnn"})
-    write_json(folder / METRICS_FILE, {"test": {"confusion": (100 * np.eye(len(CLASSES), dtype=int)).tolist()}})
-    for letter in CLASSES:
+    confusion = 100 * np.eye(len(CLASS_NAMES), dtype=int)
+    write_json(folder / METRICS_FILE, {"test": {"confusion": confusion.tolist()}})
+    for letter in CLASS_NAMES:
         pixels = pictures.pixels[pictures.letters == letter][0]
         Image.fromarray(pixels.reshape(28, 28)).save(folder / f"samples/{letter}.png")
     return folder

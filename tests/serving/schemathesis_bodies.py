@@ -1,4 +1,4 @@
-"""What Schemathesis sends where the OpenAPI document says no more than bytes; ``SCHEMATHESIS_HOOKS`` names this."""
+"""Bodies that Schemathesis sends where the OpenAPI document specifies bytes; ``SCHEMATHESIS_HOOKS`` names this file."""
 
 import io
 
@@ -9,16 +9,16 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 
-def _saved(pixels: np.ndarray, kind: str) -> bytes:
+def _saved(pixels: np.ndarray, file_format: str) -> bytes:
     buffer = io.BytesIO()
-    if kind == "NPY":
+    if file_format == "NPY":
         np.save(buffer, pixels.ravel())
     else:
-        Image.fromarray(pixels).save(buffer, kind)
+        Image.fromarray(pixels).save(buffer, file_format)
     return buffer.getvalue()
 
 
-# a whole picture as often as bytes at random
-for media_type, kind in (("image/png", "PNG"), ("image/jpeg", "JPEG"), ("application/x-npy", "NPY")):
-    whole = arrays(np.uint8, (28, 28)).map(lambda pixels, kind=kind: _saved(pixels, kind))
-    schemathesis.openapi.media_type(media_type, st.one_of(whole, st.binary(min_size=1)))
+# valid pictures as often as random bytes
+for media_type, file_format in (("image/png", "PNG"), ("image/jpeg", "JPEG"), ("application/x-npy", "NPY")):
+    valid = arrays(np.uint8, (28, 28)).map(lambda pixels, file_format=file_format: _saved(pixels, file_format))
+    schemathesis.openapi.media_type(media_type, st.one_of(valid, st.binary(min_size=1)))

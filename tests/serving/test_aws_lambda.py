@@ -1,4 +1,4 @@
-"""Pictures that land in S3 are answered beside themselves, with moto for AWS."""
+"""Pictures that land in S3 are answered in a file beside them. Moto simulates AWS."""
 
 import json
 from collections.abc import Iterator
@@ -36,44 +36,44 @@ def answer_of(key: str) -> Any:
     return json.loads(boto3.client("s3").get_object(Bucket="hands", Key=f"{key}.json")["Body"].read())
 
 
-def test_a_picture_is_answered_beside_itself_and_other_files_are_passed_over() -> None:
+def test_a_picture_is_answered_in_a_file_beside_it_and_other_files_are_skipped() -> None:
     s3 = boto3.client("s3")
     for key in ("new/my hand (1).PNG", "new/notes.txt"):
         s3.put_object(Bucket="hands", Key=key, Body=b"content")
-    queued = {"Body": json.dumps({"model": "cnn", "predictions": [ANSWER]}), "ContentType": "application/json"}
+    result = {"Body": json.dumps({"model": "cnn", "predictions": [ANSWER]}), "ContentType": "application/json"}
     url = "http://motoapi.amazonaws.com/moto-api/static/sagemaker/endpoint-results"
-    requests.post(url, json={"results": [queued], "region": "us-east-1", "account_id": "123456789012"}, timeout=60)
-    done = aws_lambda.handler(event("new/my hand (1).PNG", "new/notes.txt", "new/my hand (1).PNG.json"))
-    assert done == {"answered": 1, "passed_over": 2}
+    requests.post(url, json={"results": [result], "region": "us-east-1", "account_id": "123456789012"}, timeout=60)
+    counts = aws_lambda.handler(event("new/my hand (1).PNG", "new/notes.txt", "new/my hand (1).PNG.json"))
+    assert counts == {"answered": 1, "passed_over": 2}
     assert answer_of("new/my hand (1).PNG") == ANSWER
-    found = s3.list_objects_v2(Bucket="hands")["Contents"]
-    assert len(found) == 3
+    objects = s3.list_objects_v2(Bucket="hands")["Contents"]
+    assert len(objects) == 3
 
 
-def refusal(monkeypatch: pytest.MonkeyPatch, code: str, status: int) -> None:
-    """An endpoint that refuses, which moto has none of."""
+def replace_endpoint(monkeypatch: pytest.MonkeyPatch, code: str, status: int) -> None:
+    """Replace the endpoint by one that answers with an error, which Moto cannot simulate."""
     runtime = boto3.client("sagemaker-runtime")
     stub = Stubber(runtime)
     fields = {"OriginalStatusCode": status, "OriginalMessage": '{"error": "not a picture"}'}
     fields = fields if code == "ModelError" else {}
     stub.add_client_error("invoke_endpoint", code, http_status_code=424, modeled_fields=fields)
     stub.activate()
-    real = boto3.client
-    monkeypatch.setattr(boto3, "client", lambda name: runtime if name == "sagemaker-runtime" else real(name))
+    original_client = boto3.client
+    monkeypatch.setattr(boto3, "client", lambda name: runtime if name == "sagemaker-runtime" else original_client(name))
 
 
-def test_what_the_endpoint_says_is_no_picture_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rejected_picture_is_answered_with_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
     boto3.client("s3").put_object(Bucket="hands", Key="a.jpg", Body=b"no picture")
-    refusal(monkeypatch, "ModelError", 422)
+    replace_endpoint(monkeypatch, "ModelError", 422)
     assert aws_lambda.handler(event("a.jpg"))["answered"] == 1
     assert answer_of("a.jpg") == {"error": "not a picture"}
 
 
 @pytest.mark.parametrize(("code", "status"), [("ModelError", 429), ("ModelError", 500), ("ServiceUnavailable", 503)])
-def test_what_may_go_well_another_time_is_raised(monkeypatch: pytest.MonkeyPatch, code: str, status: int) -> None:
+def test_a_temporary_failure_is_raised(monkeypatch: pytest.MonkeyPatch, code: str, status: int) -> None:
     s3 = boto3.client("s3")
     s3.put_object(Bucket="hands", Key="a.jpg", Body=b"picture")
-    refusal(monkeypatch, code, status)
+    replace_endpoint(monkeypatch, code, status)
     with pytest.raises(ClientError):
         aws_lambda.handler(event("a.jpg"))
     assert [entry["Key"] for entry in s3.list_objects_v2(Bucket="hands")["Contents"]] == ["a.jpg"]

@@ -1,4 +1,4 @@
-"""Bodies of requests, good and hostile."""
+"""Request bodies, valid and hostile."""
 
 import base64
 import gzip
@@ -12,19 +12,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from preprocessing.data_settings import Preprocessing
 from preprocessing.decoding import decode
-from preprocessing.settings import Preprocessing
-from serving.bodies import BodyError, read_body, weight
-from serving.settings import Limits
+from serving.bodies import BodyError, read_body, reading_cost
+from serving.limits import Limits
 from tests.serving.hostile import BODIES, GZIP_BOMB, MB, PICTURES, jpeg_of_scans
 
-GREY, COLOR = Preprocessing(), Preprocessing(size=64, color="rgb")
+GRAY, COLOR = Preprocessing(), Preprocessing(size=64, color="rgb")
 PIXELS = np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)
 
 
-def file(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+def encode(image: Image.Image, image_format: str = "PNG", **options: object) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
+    image.save(buffer, image_format, **options)
     return buffer.getvalue()
 
 
@@ -34,12 +34,12 @@ def npy(array: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-PNG = file(Image.fromarray(PIXELS))
+PNG = encode(Image.fromarray(PIXELS))
 ROW = ",".join(str(value) for value in PIXELS.ravel())
 
 
 @pytest.mark.parametrize(
-    ("kind", "body"),
+    ("content_type", "body"),
     [
         ("image/png", PNG),
         ("text/csv; charset=utf-8", ROW.encode()),
@@ -53,37 +53,37 @@ ROW = ",".join(str(value) for value in PIXELS.ravel())
         ("application/x-npy", npy(PIXELS.ravel().astype(float))),
     ],
 )
-def test_the_same_picture_comes_in_every_form(kind: str, body: bytes) -> None:
-    assert np.array_equal(read_body(body, kind, GREY, Limits()), PIXELS.reshape(1, 784))
+def test_a_picture_is_read_from_every_format(content_type: str, body: bytes) -> None:
+    assert np.array_equal(read_body(body, content_type, GRAY, Limits()), PIXELS.reshape(1, 784))
 
 
 def test_a_photograph_is_prepared_as_in_training() -> None:
     photo = Image.fromarray(np.random.default_rng(1).integers(0, 256, (120, 90, 3), dtype=np.uint8))
-    body = file(photo, "JPEG")
+    body = encode(photo, "JPEG")
     assert read_body(body, "image/jpeg", COLOR, Limits()).tobytes() == decode(body, COLOR).pixels
 
 
 def test_many_pictures_keep_their_order() -> None:
-    many = np.stack([PIXELS, 255 - PIXELS, PIXELS // 2]).reshape(3, 784)
-    assert np.array_equal(read_body(npy(many), "application/x-npy", GREY, Limits()), many)
-    lines = "\n".join(",".join(str(value) for value in row) for row in many)
-    assert np.array_equal(read_body(lines.encode(), "text/csv", GREY, Limits()), many)
+    rows = np.stack([PIXELS, 255 - PIXELS, PIXELS // 2]).reshape(3, 784)
+    assert np.array_equal(read_body(npy(rows), "application/x-npy", GRAY, Limits()), rows)
+    lines = "\n".join(",".join(str(value) for value in row) for row in rows)
+    assert np.array_equal(read_body(lines.encode(), "text/csv", GRAY, Limits()), rows)
 
 
 @pytest.mark.parametrize(
-    ("kind", "body", "status", "said"),
+    ("content_type", "body", "status", "message"),
     [
         ("", PNG, 415, "Content-Type is missing"),
         ("image/gif", b"GIF89a", 415, "image/jpeg, image/png"),
         ("image/png", b"", 400, "the body is empty"),
         ("image/png", b"no picture", 422, "not a picture"),
         ("image/png", PNG[: len(PNG) // 2], 422, "truncated picture"),
-        ("image/png", file(Image.new("L", (1, 1))), 422, "too small a picture: 1 x 1"),
-        ("image/png", file(Image.new("1", (20_000, 20_000))), 413, "too large a picture"),
-        ("image/png", file(Image.new("1", (6_000, 5_000))), 413, "25,000,000 a request are the most"),
+        ("image/png", encode(Image.new("L", (1, 1))), 422, "too small a picture: 1 x 1"),
+        ("image/png", encode(Image.new("1", (20_000, 20_000))), 413, "too large a picture"),
+        ("image/png", encode(Image.new("1", (6_000, 5_000))), 413, "25,000,000 a request are the most"),
         (
             "image/png",
-            file(Image.new("L", (28, 28)), save_all=True, append_images=[Image.new("L", (28, 28), 9)]),
+            encode(Image.new("L", (28, 28)), save_all=True, append_images=[Image.new("L", (28, 28), 9)]),
             422,
             "2 frames",
         ),
@@ -112,58 +112,62 @@ def test_many_pictures_keep_their_order() -> None:
         ("application/x-npy", npy(np.zeros((513, 784), dtype=np.uint8)), 413, "513 pictures; 512"),
     ],
 )
-def test_what_cannot_be_used_is_refused_with_its_status(kind: str, body: bytes, status: int, said: str) -> None:
+def test_an_unusable_body_is_rejected_with_its_status(
+    content_type: str, body: bytes, status: int, message: str
+) -> None:
     with pytest.raises(BodyError) as error:
-        read_body(body, kind, GREY, Limits())
+        read_body(body, content_type, GRAY, Limits())
     assert error.value.status == status
-    assert said in str(error.value)
+    assert message in str(error.value)
 
 
-def test_what_is_neither_jpeg_nor_png_is_no_picture_whatever_it_is_called() -> None:
-    with pytest.raises(BodyError, match="not a picture") as refused:
-        read_body(file(Image.fromarray(PIXELS), "GIF"), "image/png", GREY, Limits())
-    assert refused.value.status == 422
+def test_a_picture_that_is_neither_jpeg_nor_png_is_rejected_whatever_its_content_type() -> None:
+    with pytest.raises(BodyError, match="not a picture") as error:
+        read_body(encode(Image.fromarray(PIXELS), "GIF"), "image/png", GRAY, Limits())
+    assert error.value.status == 422
 
 
-def test_the_pixels_of_all_pictures_of_a_request_are_bounded() -> None:
-    large = base64.b64encode(file(Image.new("1", (3000, 3000)))).decode()
+def test_the_total_pixels_of_a_request_are_bounded() -> None:
+    large = base64.b64encode(encode(Image.new("1", (3000, 3000)))).decode()
     body = json.dumps({"instances": [{"b64": large}] * 3}).encode()
-    with pytest.raises(BodyError, match=r"instances\[2\].*27,000,000 pixels in all") as refused:
-        read_body(body, "application/json", GREY, Limits())
-    assert refused.value.status == 413
+    with pytest.raises(BodyError, match=r"instances\[2\].*27,000,000 pixels in all") as error:
+        read_body(body, "application/json", GRAY, Limits())
+    assert error.value.status == 413
 
 
-@pytest.mark.parametrize(("kind", "body", "status", "said"), BODIES.values(), ids=BODIES)
-def test_what_a_body_costs_is_bounded_before_it_is_paid(kind: str, body: bytes, status: int, said: str) -> None:
+@pytest.mark.parametrize(("content_type", "body", "status", "message"), BODIES.values(), ids=BODIES)
+def test_a_hostile_body_is_rejected_before_it_takes_memory(
+    content_type: str, body: bytes, status: int, message: str
+) -> None:
     tracemalloc.start()
     try:
-        with pytest.raises(BodyError) as refused:
-            read_body(body, kind, GREY, Limits())
+        with pytest.raises(BodyError) as error:
+            read_body(body, content_type, GRAY, Limits())
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert (refused.value.status, said in str(refused.value)) == (status, True), refused.value
-    assert len(str(refused.value)) < 300
+    assert (error.value.status, message in str(error.value)) == (status, True), error.value
+    assert len(str(error.value)) < 300
     assert peak < 100 * MB
 
 
-@pytest.mark.parametrize(("kind", "body"), PICTURES.values(), ids=PICTURES)
-def test_what_a_picture_does_not_need_is_not_read(kind: str, body: bytes) -> None:
-    assert read_body(body, kind, GREY, Limits()).tolist() == [[0] * 784]
+@pytest.mark.parametrize(("content_type", "body"), PICTURES.values(), ids=PICTURES)
+def test_metadata_of_a_picture_is_not_read(content_type: str, body: bytes) -> None:
+    assert read_body(body, content_type, GRAY, Limits()).tolist() == [[0] * 784]
 
 
-def test_the_scans_of_all_pictures_of_a_request_are_bounded() -> None:
-    progressive = base64.b64encode(file(Image.new("RGB", (1000, 1000)), "JPEG", progressive=True)).decode()
+def test_the_total_scans_of_a_request_are_bounded() -> None:
+    progressive = base64.b64encode(encode(Image.new("RGB", (1000, 1000)), "JPEG", progressive=True)).decode()
 
     def body(count: int) -> bytes:
         return json.dumps({"instances": [{"b64": progressive}] * count}).encode()
 
     limits = Limits(pixels=2_500_000)
-    assert len(read_body(body(2), "application/json", GREY, limits)) == 2
-    many = base64.b64encode(jpeg_of_scans(10, 1000)).decode()
-    with pytest.raises(BodyError, match=r"instances\[1\]: too costly a picture: 1000 x 1000 in 16 scans") as refused:
-        read_body(json.dumps({"instances": [{"b64": many}] * 2}).encode(), "application/json", GREY, limits)
-    assert refused.value.status == 413
+    assert len(read_body(body(2), "application/json", GRAY, limits)) == 2
+    many_scans = base64.b64encode(jpeg_of_scans(10, 1000)).decode()
+    with pytest.raises(BodyError, match=r"instances\[1\]: too costly a picture: 1000 x 1000 in 16 scans") as error:
+        read_body(json.dumps({"instances": [{"b64": many_scans}] * 2}).encode(), "application/json", GRAY, limits)
+    assert error.value.status == 413
 
 
 ENCODED = base64.b64encode(PNG).decode()
@@ -180,40 +184,41 @@ ENCODED = base64.b64encode(PNG).decode()
         base64.urlsafe_b64encode(PNG).decode().rstrip("="),
     ],
 )
-def test_base64_comes_as_programs_write_it(encoded: str) -> None:
+def test_base64_is_read_in_all_common_forms(encoded: str) -> None:
     body = json.dumps({"instances": [{"b64": encoded}]}).encode()
-    assert np.array_equal(read_body(body, "application/json", GREY, Limits()), PIXELS.reshape(1, 784))
+    assert np.array_equal(read_body(body, "application/json", GRAY, Limits()), PIXELS.reshape(1, 784))
 
 
 def test_a_data_uri_that_is_not_base64_is_refused() -> None:
     body = json.dumps({"instances": [{"b64": "data:image/png,%89PNG"}]}).encode()
     with pytest.raises(BodyError, match="a data URI without ;base64"):
-        read_body(body, "application/json", GREY, Limits())
+        read_body(body, "application/json", GRAY, Limits())
 
 
-def test_a_gzip_body_is_unpacked_as_far_as_it_is_allowed() -> None:
-    packed = gzip.compress(ROW.encode())
-    assert np.array_equal(read_body(packed, "text/csv", GREY, Limits(), "gzip"), PIXELS.reshape(1, 784))
-    bad = {
+def test_a_gzip_body_is_decompressed_up_to_the_limit() -> None:
+    compressed = gzip.compress(ROW.encode())
+    assert np.array_equal(read_body(compressed, "text/csv", GRAY, Limits(), "gzip"), PIXELS.reshape(1, 784))
+    expected_errors = {
         GZIP_BOMB: (413, "8,388,608 bytes when it is unpacked"),
         ROW.encode(): (400, "the body is not gzip"),
-        packed[:-1]: (400, "ends too soon"),
-        packed + packed: (400, "something follows it"),
+        compressed[:-1]: (400, "ends too soon"),
+        compressed + compressed: (400, "something follows it"),
     }
-    for body, (status, said) in bad.items():
+    for body, (status, message) in expected_errors.items():
         tracemalloc.start()
-        with pytest.raises(BodyError, match=said) as refused:
-            read_body(body, "text/csv", GREY, Limits(), "gzip")
+        with pytest.raises(BodyError, match=message) as error:
+            read_body(body, "text/csv", GRAY, Limits(), "gzip")
         assert tracemalloc.get_traced_memory()[1] < 50 * MB
         tracemalloc.stop()
-        assert refused.value.status == status
+        assert error.value.status == status
 
 
-def test_a_bodys_weight_is_known_before_it_is_read() -> None:
-    for kind in ("image/png", "IMAGE/PNG"):
-        assert weight(PNG, kind) == 28 * 28
-    assert weight(gzip.compress(PNG), "image/png", "gzip") == math.inf
+def test_the_cost_of_a_body_is_known_before_it_is_read() -> None:
+    for content_type in ("image/png", "IMAGE/PNG"):
+        assert reading_cost(PNG, content_type) == 28 * 28
+    assert reading_cost(gzip.compress(PNG), "image/png", "gzip") == math.inf
     numbers = b'{"instances": [[1, 2]]}'
-    assert weight(numbers, "application/json") == len(numbers)
+    assert reading_cost(numbers, "application/json") == len(numbers)
     for encoding in ("utf-8", "utf-16"):
-        assert weight('{"instances": [{"\\u00626\\u0034": ""}]}'.encode(encoding), "application/json") == math.inf
+        body = '{"instances": [{"\\u00626\\u0034": ""}]}'.encode(encoding)
+        assert reading_cost(body, "application/json") == math.inf

@@ -1,4 +1,4 @@
-"""Connections and bodies that do not come, on a server of small limits."""
+"""Slow connections and incomplete bodies, on a server with small limits."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ from fastapi import FastAPI, Request
 
 from serving.connections import Connection
 from serving.intake import BoundedBodies
-from serving.settings import Limits
+from serving.limits import Limits
 from tests.servers import free_port
 
 Address = tuple[str, int]
@@ -22,7 +22,7 @@ Address = tuple[str, int]
 
 @contextmanager
 def listening(limits: Limits) -> Iterator[Address]:
-    """A server that says how many bytes it was sent; to ``/large`` it answers with ten million."""
+    """A server that answers with the size of the body, and at ``/large`` with ten million bytes."""
     app = FastAPI()
 
     @app.post("/")
@@ -34,9 +34,10 @@ def listening(limits: Limits) -> Iterator[Address]:
         return "a" * 10_000_000
 
     app.add_middleware(BoundedBodies, limits=limits)
-    bounded = type("Bounded", (Connection,), {"limits": limits})
+    connection_class = type("LimitedConnection", (Connection,), {"limits": limits})
     port = free_port()
-    server = uvicorn.Server(uvicorn.Config(app, port=port, http=bounded, ws="none", lifespan="off", log_level="error"))
+    config = uvicorn.Config(app, port=port, http=connection_class, ws="none", lifespan="off", log_level="error")
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()))
     thread.start()
     try:
@@ -48,13 +49,13 @@ def listening(limits: Limits) -> Iterator[Address]:
         thread.join()
 
 
-def head(length: int | str, more: str = "") -> bytes:
+def head(length: int | str, headers: str = "") -> bytes:
     size = "Transfer-Encoding: chunked" if length == "chunked" else f"Content-Length: {length}"
-    return f"POST / HTTP/1.1\r\nHost: here\r\n{size}\r\n{more}\r\n".encode()
+    return f"POST / HTTP/1.1\r\nHost: here\r\n{size}\r\n{headers}\r\n".encode()
 
 
-def answer(connection: socket.socket) -> str:
-    """All that comes until the server closes the connection."""
+def receive_all(connection: socket.socket) -> str:
+    """Receive until the server closes the connection."""
     parts = []
     try:
         while part := connection.recv(65536):
@@ -64,99 +65,99 @@ def answer(connection: socket.socket) -> str:
     return b"".join(parts).decode()
 
 
-def ask(address: Address, body: bytes = b"hand") -> str:
+def post(address: Address, body: bytes = b"hand") -> str:
     with socket.create_connection(address, timeout=10) as connection:
         connection.sendall(head(len(body), "Connection: close\r\n") + body)
-        return answer(connection)
+        return receive_all(connection)
 
 
-def trickle(connection: socket.socket) -> None:
-    for letter in b"POST / HTTP/1.1\r\nX: " + b"a" * 500:
-        connection.sendall(bytes([letter]))
+def send_slowly(connection: socket.socket) -> None:
+    for byte in b"POST / HTTP/1.1\r\nX: " + b"a" * 500:
+        connection.sendall(bytes([byte]))
         time.sleep(0.02)
 
 
-def test_a_head_that_trickles_is_given_up_also_on_a_connection_that_was_answered() -> None:
+def test_a_slow_head_times_out_also_on_a_connection_after_an_answer() -> None:
     with listening(Limits(seconds=0.5)) as address:
-        for first in (b"", head(4) + b"hand"):
+        for first_request in (b"", head(4) + b"hand"):
             with socket.create_connection(address, timeout=10) as connection:
-                connection.sendall(first)
+                connection.sendall(first_request)
                 with pytest.raises((BrokenPipeError, ConnectionResetError)):
-                    trickle(connection)
+                    send_slowly(connection)
         with socket.create_connection(address, timeout=10) as connection:
             connection.sendall(b"POST / HTTP/1.1\r\n")
-            said = answer(connection)
-        assert said.startswith("HTTP/1.1 408 ")
-        assert json.loads(said.split("\r\n\r\n")[1])["error"].endswith("did not come within 0.5 seconds")
+            response = receive_all(connection)
+        assert response.startswith("HTTP/1.1 408 ")
+        assert json.loads(response.split("\r\n\r\n")[1])["error"].endswith("did not come within 0.5 seconds")
         with socket.create_connection(address, timeout=10) as connection:
-            assert answer(connection) == ""
+            assert receive_all(connection) == ""
 
 
-def test_an_answer_that_nobody_takes_is_given_up() -> None:
+def test_an_answer_that_is_not_read_times_out() -> None:
     with listening(Limits(seconds=0.5)) as address, socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.connect(address)
         connection.sendall(b"GET /large HTTP/1.1\r\nHost: here\r\n\r\n")
         time.sleep(1.5)
-        assert len(answer(connection)) < 10_000_000
+        assert len(receive_all(connection)) < 10_000_000
 
 
-def test_who_is_quick_is_let_in_whatever_waits() -> None:
+def test_a_new_connection_replaces_the_one_that_has_waited_longest() -> None:
     with listening(Limits(connections=8, seconds=30)) as address:
         waiting = []
-        for place in range(24):
+        for index in range(24):
             waiting.append(socket.create_connection(address, timeout=10))
-            waiting[-1].sendall(b"POST /" if place % 2 else head(100) + b"half")
-        assert ask(address).endswith("4")
-        assert answer(waiting[0]) == ""  # the oldest one was closed
+            waiting[-1].sendall(b"POST /" if index % 2 else head(100) + b"half")
+        assert post(address).endswith("4")
+        assert receive_all(waiting[0]) == ""  # the oldest one was closed
         waiting[-1].sendall(b" HTTP/1.1\r\nHost: here\r\nContent-Length: 0\r\n\r\n")
         assert waiting[-1].recv(4096).startswith(b"HTTP/1.1 200 ")
         for connection in waiting:
             connection.close()
 
 
-def test_the_bodies_that_wait_are_bounded_in_all_and_the_oldest_is_given_up() -> None:
+def test_incomplete_bodies_are_bounded_in_total_and_the_oldest_is_rejected() -> None:
     with listening(Limits(memory=1_000_000, body=400_000, seconds=30)) as address:
         waiting = []
         for _ in range(4):
             waiting.append(socket.create_connection(address, timeout=10))
             waiting[-1].sendall(head(400_000) + bytes(300_000))
             time.sleep(0.1)
-        said = answer(waiting[0])
-        assert said.startswith("HTTP/1.1 429 ")
-        assert "too many bodies at once" in said
+        response = receive_all(waiting[0])
+        assert response.startswith("HTTP/1.1 429 ")
+        assert "too many bodies at once" in response
         waiting[-1].sendall(bytes(100_000))
         assert waiting[-1].recv(4096).startswith(b"HTTP/1.1 200 ")
-        assert ask(address, bytes(400_000)).endswith("400000")
+        assert post(address, bytes(400_000)).endswith("400000")
         for connection in waiting:
             connection.close()
 
 
-def test_a_body_in_tiny_pieces_is_refused_and_one_in_pieces_of_a_size_is_not() -> None:
+def test_a_body_in_tiny_chunks_is_rejected_and_one_in_larger_chunks_is_not() -> None:
     with listening(Limits()) as address:
         for size, expected in ((1, "HTTP/1.1 400 "), (512, "HTTP/1.1 200 ")):
             with socket.create_connection(address, timeout=10) as connection:
                 connection.sendall(head("chunked", "Connection: close\r\n"))
-                piece = f"{size:x}\r\n".encode() + bytes(size) + b"\r\n"
+                chunk = f"{size:x}\r\n".encode() + bytes(size) + b"\r\n"
                 with suppress(OSError):
-                    connection.sendall(piece * 2000 + b"0\r\n\r\n")
-                assert answer(connection).startswith(expected)
+                    connection.sendall(chunk * 2000 + b"0\r\n\r\n")
+                assert receive_all(connection).startswith(expected)
 
 
 @pytest.mark.parametrize(("encoding", "status"), [("br", 415), ("gzip, gzip", 415), ("identity", 200)])
-def test_an_encoding_that_is_not_known_is_refused_with_those_that_are(encoding: str, status: int) -> None:
+def test_an_unknown_encoding_is_rejected_with_a_list_of_the_known_ones(encoding: str, status: int) -> None:
     with listening(Limits()) as address, socket.create_connection(address, timeout=10) as connection:
         connection.sendall(head(4, f"Content-Encoding: {encoding}\r\nConnection: close\r\n") + b"hand")
-        said = answer(connection)
-    assert said.startswith(f"HTTP/1.1 {status} ")
-    assert status == 200 or "it is one of identity, gzip" in said
+        response = receive_all(connection)
+    assert response.startswith(f"HTTP/1.1 {status} ")
+    assert status == 200 or "it is one of identity, gzip" in response
 
 
-def test_a_client_that_leaves_is_no_failure(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_client_that_disconnects_causes_no_error(capsys: pytest.CaptureFixture[str]) -> None:
     with listening(Limits()) as address:
         with socket.create_connection(address, timeout=10) as connection:
             connection.sendall(head(100) + b"half")
-        assert ask(address).endswith("4")
+        assert post(address).endswith("4")
         time.sleep(0.2)
-        said = capsys.readouterr().err
-    assert "Traceback" not in said
+        stderr = capsys.readouterr().err
+    assert "Traceback" not in stderr

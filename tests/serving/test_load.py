@@ -1,4 +1,4 @@
-"""The server under load, a tenth of it hostile."""
+"""The server under load; a tenth of the requests are hostile."""
 
 import io
 import itertools
@@ -11,8 +11,8 @@ import psutil
 import requests
 from PIL import Image
 
-from serving.settings import Limits
-from tests.servers import AUTHORISED, KEY, served
+from serving.limits import Limits
+from tests.servers import AUTHORIZED, KEY, served
 from tests.serving.conftest import Pictures
 
 
@@ -34,33 +34,33 @@ HOSTILE = [
 ]
 
 
-def test_load_with_hostile_requests_leaves_memory_flat_and_no_failure(
+def test_memory_stays_flat_and_all_statuses_are_right_under_hostile_load(
     run: Path, tmp_path: Path, pictures: Pictures
 ) -> None:
     good = [("image/png", png(row.reshape(28, 28)), 200) for row in pictures.pixels[:100]]
     with served(run, tmp_path / "log", KEY) as server, ThreadPoolExecutor(8) as pool:
 
-        def send(requests_: list[tuple[str, bytes, int]]) -> Counter[tuple[int, int]]:
-            """How many were answered with a status where one was expected."""
-            answered: Counter[tuple[int, int]] = Counter()
+        def send(bodies: list[tuple[str, bytes, int]]) -> Counter[tuple[int, int]]:
+            """Count the pairs of received and expected status."""
+            statuses: Counter[tuple[int, int]] = Counter()
             with requests.Session() as session:
-                for kind, body, expected in requests_:
-                    headers = {"Content-Type": kind} | AUTHORISED
+                for content_type, body, expected in bodies:
+                    headers = {"Content-Type": content_type} | AUTHORIZED
                     try:
                         status = session.post(f"{server.url}/v1/predict", body, headers=headers, timeout=60).status_code
-                    except requests.ConnectionError:  # it hangs up on whoever sends too much
+                    except requests.ConnectionError:  # the server closes the connection on bodies that are too large
                         status = 413
-                    answered[status, expected] += 1
-            return answered
+                    statuses[status, expected] += 1
+            return statuses
 
         def load(count: int) -> Counter[tuple[int, int]]:
-            hostile, fine = itertools.cycle(HOSTILE), itertools.cycle(good)
-            mixed = [next(fine if place % 10 else hostile) for place in range(count)]
+            hostile_cycle, good_cycle = itertools.cycle(HOSTILE), itertools.cycle(good)
+            mixed = [next(good_cycle if index % 10 else hostile_cycle) for index in range(count)]
             return sum(pool.map(send, [mixed[start::8] for start in range(8)]), Counter())
 
         memory = psutil.Process(server.process.pid).memory_info
         load(800)
-        before = memory().rss
-        answered = load(2400)
-        assert all(status == expected for status, expected in answered), answered
-        assert memory().rss < 1.1 * before
+        warm_memory = memory().rss
+        statuses = load(2400)
+        assert all(status == expected for status, expected in statuses), statuses
+        assert memory().rss < 1.1 * warm_memory

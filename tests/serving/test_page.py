@@ -1,4 +1,4 @@
-"""The page in a real browser, before a camera that shows known letters."""
+"""The page in a real browser, with a simulated camera that shows known letters."""
 
 import io
 import shutil
@@ -12,22 +12,22 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.servers import Server, served
-from tests.serving.conftest import CLASSES, Pictures
+from tests.serving.conftest import CLASS_NAMES, Pictures
 
 WORD = "CLOUD"
-# Of the camera's frames, 30 a second: a letter is held longer than it takes to count, on a slow machine too.
-HELD = 100
+# Frames per letter, at 30 a second: long enough for a letter to count, on a slow machine too.
+HELD_FRAMES = 100
 
 
 def clear_picture(pictures: Pictures, network: keras.Model, letter: str) -> np.ndarray:
-    """The one of a letter that the network is surest of."""
+    """The picture of a letter with the highest probability of that letter."""
     pixels = pictures.pixels[pictures.letters == letter]
-    return pixels[network(pixels).numpy()[:, CLASSES.index(letter)].argmax()].reshape(28, 28)
+    return pixels[network(pixels).numpy()[:, CLASS_NAMES.index(letter)].argmax()].reshape(28, 28)
 
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory: pytest.TempPathFactory, pictures: Pictures, network: keras.Model) -> Path:
-    """Motion JPEG of hands that sign the word, each in the middle of 640 x 480 pixels."""
+    """Motion JPEG of hands that sign the word, each centered in 640 x 480 pixels."""
     path = tmp_path_factory.mktemp("video") / "word.mjpeg"
     with path.open("wb") as file:
         for letter in WORD:
@@ -38,7 +38,7 @@ def video(tmp_path_factory: pytest.TempPathFactory, pictures: Pictures, network:
             frame.paste(hand, (152, 72))
             buffer = io.BytesIO()
             frame.convert("RGB").save(buffer, "JPEG", quality=95)
-            file.write(buffer.getvalue() * HELD)
+            file.write(buffer.getvalue() * HELD_FRAMES)
     return path
 
 
@@ -46,15 +46,15 @@ def video(tmp_path_factory: pytest.TempPathFactory, pictures: Pictures, network:
 def browser(video: Path) -> Iterator[Browser]:
     chromium = shutil.which("chromium")
     assert chromium, "these tests need a browser: apt-get install chromium"
-    camera = [
+    camera_options = [
         "--use-fake-device-for-media-stream",
         "--use-fake-ui-for-media-stream",
         f"--use-file-for-fake-video-capture={video}",
     ]
     with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", *camera])
-        yield started
-        started.close()
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", *camera_options])
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -67,30 +67,30 @@ def server(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serv
 def page(browser: Browser, server: Server) -> Iterator[Page]:
     context = browser.new_context()
     context.set_default_timeout(30_000)
-    opened = context.new_page()
-    asked: list[str] = []
-    faults: list[str] = []
-    opened.on("request", lambda request: asked.append(request.url))
-    opened.on("pageerror", lambda error: faults.append(str(error)))
-    with opened.expect_response("**/v1/model"):
-        opened.goto(server.url)
-    yield opened
+    page = context.new_page()
+    requested_urls: list[str] = []
+    errors: list[str] = []
+    page.on("request", lambda request: requested_urls.append(request.url))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    with page.expect_response("**/v1/model"):
+        page.goto(server.url)
+    yield page
     context.close()
-    assert faults == []
-    assert all(url.startswith((server.url, "blob:")) for url in asked), asked
+    assert errors == []
+    assert all(url.startswith((server.url, "blob:")) for url in requested_urls), requested_urls
 
 
-def test_a_word_signed_before_the_camera_is_spelled(page: Page) -> None:
+def test_a_word_signed_in_front_of_the_camera_is_spelled(page: Page) -> None:
     page.get_by_role("button", name="Start the camera").click()
     expect(page.locator("#raw")).to_have_text(WORD, timeout=60_000)
     page.get_by_role("button", name="Stop the camera").click()
-    page.get_by_role("group", name="Words that it may be").get_by_role("button", name=WORD, exact=True).click()
+    page.get_by_role("group", name="Suggested words").get_by_role("button", name=WORD, exact=True).click()
     expect(page.locator("#text")).to_have_text(WORD)
     expect(page.locator("#raw")).to_have_text("")
 
 
-def test_a_word_is_practised_and_the_score_is_told(page: Page) -> None:
-    page.get_by_role("button", name="Practise").click()
+def test_a_word_is_practiced_and_the_score_is_shown(page: Page) -> None:
+    page.get_by_role("button", name="Practice").click()
     page.get_by_label("Word to sign").fill(WORD.lower())
     page.get_by_role("button", name="Begin").click()
     expect(page.get_by_role("img", name=f"The sign for {WORD[0]}")).to_be_visible()
@@ -99,22 +99,22 @@ def test_a_word_is_practised_and_the_score_is_told(page: Page) -> None:
     page.get_by_role("button", name="Stop the camera").click()
 
 
-def test_a_word_with_a_letter_that_the_network_does_not_know_is_refused(page: Page) -> None:
-    page.get_by_role("button", name="Practise").click()
+def test_a_word_with_a_letter_that_the_network_does_not_know_is_rejected(page: Page) -> None:
+    page.get_by_role("button", name="Practice").click()
     page.get_by_label("Word to sign").fill("JAZZ")
     page.get_by_role("button", name="Begin").click()
     expect(page.get_by_role("alert")).to_have_text("This network does not know J, Z.")
 
 
-def test_a_picture_is_opened_and_a_file_that_is_none_is_said(page: Page, run: Path) -> None:
+def test_a_picture_is_opened_and_another_file_is_reported(page: Page, run: Path) -> None:
     page.get_by_label("Open a picture").set_input_files(run / "samples/C.png")
     expect(page.locator("#letter")).to_have_text("C")
     expect(page.get_by_role("list", name="The likeliest letters").get_by_role("listitem")).to_have_count(5)
     page.get_by_label("Open a picture").set_input_files(run / "classes.json")
-    expect(page.get_by_role("alert")).to_have_text("classes.json is no picture that this browser can open.")
+    expect(page.get_by_role("alert")).to_have_text("classes.json is not a picture that this browser can open.")
 
 
-def test_the_keyboard_is_enough(page: Page) -> None:
+def test_the_page_can_be_used_with_the_keyboard(page: Page) -> None:
     page.keyboard.press("Tab")
     expect(page.get_by_role("button", name="Spell")).to_be_focused()
     page.keyboard.press("Tab")
@@ -124,7 +124,7 @@ def test_the_keyboard_is_enough(page: Page) -> None:
     expect(page.get_by_role("button", name="Start the camera")).to_be_focused()
 
 
-def test_a_server_that_is_gone_is_said(page: Page) -> None:
+def test_an_unreachable_server_is_reported(page: Page) -> None:
     page.route("**/v1/predict", lambda route: route.abort())
     page.get_by_role("button", name="Start the camera").click()
     expect(page.get_by_role("alert")).to_have_text("No answer: the server cannot be reached")
@@ -135,7 +135,7 @@ def test_a_server_that_is_gone_is_said(page: Page) -> None:
 @pytest.mark.parametrize("width", [360, 1200])
 def test_the_page_fits_phones_and_desks(browser: Browser, server: Server, scheme: str, width: int) -> None:
     context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
-    opened = context.new_page()
-    opened.goto(server.url)
-    assert opened.evaluate("document.documentElement.scrollWidth") <= width
+    page = context.new_page()
+    page.goto(server.url)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
     context.close()

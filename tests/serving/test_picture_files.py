@@ -1,4 +1,4 @@
-"""A picture's file without what is not needed."""
+"""Picture files without metadata."""
 
 import io
 
@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from preprocessing.data_settings import Preprocessing
 from preprocessing.decoding import decode
-from preprocessing.settings import Preprocessing
 from serving.errors import BodyError
-from serving.picture_files import promised_pixels, slim
+from serving.picture_files import declared_pixels, strip_metadata
 from tests.serving.hostile import chunk, png, saved, segment
 
 COLOR = Preprocessing(size=32, color="rgb")
@@ -45,48 +45,49 @@ PALETTE = NOISE.quantize(16)
         saved(NOISE, "PNG")[:-12],
     ],
 )
-def test_the_pixels_stay_as_they_are_and_upright(content: bytes) -> None:
+def test_pixels_and_orientation_are_kept(content: bytes) -> None:
     expected = decode(content, COLOR)
     assert expected.pixels is not None
-    assert decode(slim(content)[0], COLOR) == expected
+    assert decode(strip_metadata(content)[0], COLOR) == expected
 
 
-def test_of_a_phones_several_pictures_the_first_is_taken() -> None:
-    phone = saved(NOISE, "MPO", save_all=True, append_images=[Image.new("RGB", (60, 40), "red")])
-    with Image.open(io.BytesIO(phone)) as opened:
-        assert (opened.format, opened.n_frames) == ("MPO", 2)
-    with Image.open(io.BytesIO(slim(phone)[0])) as opened:
-        assert opened.format == "JPEG"
-    assert decode(slim(phone)[0], COLOR) == decode(phone, COLOR)
+def test_the_first_of_several_pictures_in_a_file_is_kept() -> None:
+    phone_file = saved(NOISE, "MPO", save_all=True, append_images=[Image.new("RGB", (60, 40), "red")])
+    with Image.open(io.BytesIO(phone_file)) as image:
+        assert (image.format, image.n_frames) == ("MPO", 2)
+    stripped, _ = strip_metadata(phone_file)
+    with Image.open(io.BytesIO(stripped)) as image:
+        assert image.format == "JPEG"
+    assert decode(stripped, COLOR) == decode(phone_file, COLOR)
 
 
-def test_pixels_in_many_chunks_are_read_and_an_animation_is_refused() -> None:
-    whole = png()
-    start = whole.index(b"IDAT") - 4
-    length = int.from_bytes(whole[start : start + 4], "big")
-    data = whole[start + 8 : start + 8 + length]
-    parts = b"".join(chunk(b"IDAT", data[place : place + 1]) for place in range(length))
-    assert slim(whole[:start] + parts + whole[start + 12 + length :]) == (whole, 1)
-    assert slim(png(chunk(b"acTL", bytes([0, 0, 0, 1, 0, 0, 0, 0])))) == (whole, 1)
+def test_pixels_in_many_chunks_are_read_and_an_animation_is_rejected() -> None:
+    content = png()
+    start = content.index(b"IDAT") - 4
+    length = int.from_bytes(content[start : start + 4], "big")
+    data = content[start + 8 : start + 8 + length]
+    chunks = b"".join(chunk(b"IDAT", data[index : index + 1]) for index in range(length))
+    assert strip_metadata(content[:start] + chunks + content[start + 12 + length :]) == (content, 1)
+    assert strip_metadata(png(chunk(b"acTL", bytes([0, 0, 0, 1, 0, 0, 0, 0])))) == (content, 1)
     with pytest.raises(BodyError, match="an animated picture: 2 frames"):
-        slim(png(chunk(b"acTL", bytes([0, 0, 0, 2, 0, 0, 0, 0]))))
+        strip_metadata(png(chunk(b"acTL", bytes([0, 0, 0, 2, 0, 0, 0, 0]))))
 
 
 def test_the_scans_of_a_picture_are_counted() -> None:
-    assert slim(saved(NOISE, "JPEG"))[1] == 1
-    assert slim(saved(NOISE, "JPEG", progressive=True))[1] == 10
+    assert strip_metadata(saved(NOISE, "JPEG"))[1] == 1
+    assert strip_metadata(saved(NOISE, "JPEG", progressive=True))[1] == 10
 
 
 @pytest.mark.parametrize("damaged", [segment(0xFE, b"")[:3] + b"\1", b"\xff\x05\0\2"])
-def test_a_damaged_head_is_a_corrupt_picture(damaged: bytes) -> None:
-    whole = saved(NOISE, "JPEG")
-    with pytest.raises(BodyError, match="corrupt picture: marker") as refused:
-        slim(whole[:2] + damaged + whole[2:])
-    assert refused.value.status == 422
+def test_a_damaged_header_is_a_corrupt_picture(damaged: bytes) -> None:
+    content = saved(NOISE, "JPEG")
+    with pytest.raises(BodyError, match="corrupt picture: marker") as error:
+        strip_metadata(content[:2] + damaged + content[2:])
+    assert error.value.status == 422
 
 
-def test_what_a_file_promises_to_be_is_read_from_its_head() -> None:
+def test_the_number_of_pixels_is_read_from_the_header() -> None:
     pixels = NOISE.width * NOISE.height
-    found = [promised_pixels(content) for content in (saved(NOISE, "PNG"), saved(NOISE, "JPEG"), b"", b"GIF89a")]
-    assert found == [pixels, pixels, 0, 0]
-    assert promised_pixels(saved(NOISE, "JPEG", progressive=True)) == 10 * pixels
+    counts = [declared_pixels(content) for content in (saved(NOISE, "PNG"), saved(NOISE, "JPEG"), b"", b"GIF89a")]
+    assert counts == [pixels, pixels, 0, 0]
+    assert declared_pixels(saved(NOISE, "JPEG", progressive=True)) == 10 * pixels

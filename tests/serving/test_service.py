@@ -1,4 +1,4 @@
-"""The service as a client sees it: a real server, a real network."""
+"""The service as a client sees it, with a real server and a real network."""
 
 import io
 import json
@@ -17,10 +17,10 @@ import requests
 from PIL import Image
 
 from evaluation.runs import METRICS_FILE, RUN_FILE, VERSION, write_json
-from serving.settings import Limits
+from serving.limits import Limits
 from tests.conftest import ROOT
-from tests.servers import AUTHORISED, KEY, Server, served
-from tests.serving.conftest import CLASSES
+from tests.servers import AUTHORIZED, KEY, Server, served
+from tests.serving.conftest import CLASS_NAMES
 
 
 @pytest.fixture(scope="module")
@@ -39,32 +39,33 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (40, 784), dtype=np.uint8)
 
 
 @pytest.mark.parametrize("path", ["/invocations", "/v1/predict"])
-def test_the_answers_are_the_networks_own(server: Server, network: keras.Model, path: str) -> None:
-    answered = server.post(path, npy(PIXELS), "application/x-npy")
-    assert answered.status_code == 200
-    found = answered.json()
+def test_answers_equal_the_predictions_of_the_network(server: Server, network: keras.Model, path: str) -> None:
+    response = server.post(path, npy(PIXELS), "application/x-npy")
+    assert response.status_code == 200
+    answer = response.json()
     expected = network(PIXELS).numpy()
-    assert found["model"] == "cnn"
-    assert [answer["letter"] for answer in found["predictions"]] == [CLASSES[i] for i in expected.argmax(axis=1)]
-    for answer, row in zip(found["predictions"], np.sort(expected, axis=1)[:, ::-1], strict=True):
-        probabilities = [answer["probability"], *(following["probability"] for following in answer["next"])]
+    assert answer["model"] == "cnn"
+    predictions = answer["predictions"]
+    assert [prediction["letter"] for prediction in predictions] == [CLASS_NAMES[i] for i in expected.argmax(axis=1)]
+    for prediction, row in zip(predictions, np.sort(expected, axis=1)[:, ::-1], strict=True):
+        probabilities = [prediction["probability"], *(following["probability"] for following in prediction["next"])]
         np.testing.assert_allclose(probabilities, row[:5], rtol=1e-4, atol=1e-6)
 
 
-def test_many_at_once_get_their_own_answers(server: Server, network: keras.Model) -> None:
-    expected = [CLASSES[i] for i in network(PIXELS).numpy().argmax(axis=1)]
+def test_concurrent_requests_get_their_own_answers(server: Server, network: keras.Model) -> None:
+    expected = [CLASS_NAMES[i] for i in network(PIXELS).numpy().argmax(axis=1)]
 
-    def ask(place: int) -> str:
+    def predicted_letter(index: int) -> str:
         buffer = io.BytesIO()
-        Image.fromarray(PIXELS[place].reshape(28, 28)).save(buffer, "PNG")
+        Image.fromarray(PIXELS[index].reshape(28, 28)).save(buffer, "PNG")
         return server.post("/v1/predict", buffer.getvalue(), "image/png").json()["predictions"][0]["letter"]
 
     with ThreadPoolExecutor(16) as pool:
-        assert list(pool.map(ask, list(range(40)) * 5)) == expected * 5
+        assert list(pool.map(predicted_letter, list(range(40)) * 5)) == expected * 5
 
 
 @pytest.mark.parametrize(
-    ("kind", "body", "headers", "status", "said"),
+    ("content_type", "body", "headers", "status", "message"),
     [
         ("image/png", b"no picture", {}, 422, "not a picture"),
         ("text/plain", b"A", {}, 415, "Content-Type text/plain"),
@@ -74,89 +75,91 @@ def test_many_at_once_get_their_own_answers(server: Server, network: keras.Model
         ("image/png", b"x", {"Authorization": "Bearer another"}, 401, "no API key"),
     ],
 )
-def test_what_is_wrong_is_answered_in_json(
-    server: Server, kind: str, body: bytes, headers: dict[str, str], status: int, said: str
+def test_errors_are_answered_in_json(
+    server: Server, content_type: str, body: bytes, headers: dict[str, str], status: int, message: str
 ) -> None:
-    answered = server.post("/v1/predict", body, kind, **headers)
-    assert answered.status_code == status
-    assert said in answered.json()["error"]
+    response = server.post("/v1/predict", body, content_type, **headers)
+    assert response.status_code == status
+    assert message in response.json()["error"]
 
 
-@pytest.mark.parametrize(("path", "kind"), [("/v1/predict", "image/png"), ("/v1/words", "application/json")])
-def test_a_body_without_end_is_cut_off(server: Server, path: str, kind: str) -> None:
-    def parts() -> Iterator[bytes]:
+@pytest.mark.parametrize(("path", "content_type"), [("/v1/predict", "image/png"), ("/v1/words", "application/json")])
+def test_an_endless_body_is_rejected(server: Server, path: str, content_type: str) -> None:
+    def body_parts() -> Iterator[bytes]:
         for _ in range(20):
             yield bytes(1024 * 1024)
 
     try:
-        answered = requests.post(server.url + path, parts(), headers={"Content-Type": kind} | AUTHORISED, timeout=60)
-        assert answered.status_code == 413
-    except requests.ConnectionError:  # the server has hung up while we were still sending
+        headers = {"Content-Type": content_type} | AUTHORIZED
+        response = requests.post(server.url + path, body_parts(), headers=headers, timeout=60)
+        assert response.status_code == 413
+    except requests.ConnectionError:  # the server closed the connection while the body was being sent
         pass
     assert requests.get(f"{server.url}/ping", timeout=60).ok
 
 
-def test_a_body_that_does_not_come_is_given_up(server: Server) -> None:
+def test_an_incomplete_body_times_out(server: Server) -> None:
     host, port = server.url.removeprefix("http://").split(":")
     head = f"POST /v1/predict HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {KEY}\r\nContent-Type: image/png\r\n"
     with socket.create_connection((host, int(port)), timeout=30) as connection:
         connection.sendall(f"{head}Content-Length: 100\r\n\r\nhalf".encode())
-        answered = connection.recv(4096).decode()
-    assert answered.startswith("HTTP/1.1 408 ")
+        response = connection.recv(4096).decode()
+    assert response.startswith("HTTP/1.1 408 ")
 
 
-def test_words_and_pictures_for_the_page(server: Server) -> None:
+def test_words_and_example_pictures_are_answered(server: Server) -> None:
     words = server.post("/v1/words", b'{"letters": "HELO"}', "application/json")
     assert "HELLO" in words.json()["words"]
-    wrong = server.post("/v1/words", b'{"letters": "../etc"}', "application/json")
-    assert (wrong.status_code, "letters" in wrong.json()["error"]) == (422, True)
-    assert requests.get(f"{server.url}/v1/model", headers=AUTHORISED, timeout=60).json()["pictures"] == CLASSES
-    picture = requests.get(f"{server.url}/v1/pictures/A", headers=AUTHORISED, timeout=60)
+    invalid = server.post("/v1/words", b'{"letters": "../etc"}', "application/json")
+    assert (invalid.status_code, "letters" in invalid.json()["error"]) == (422, True)
+    assert requests.get(f"{server.url}/v1/model", headers=AUTHORIZED, timeout=60).json()["pictures"] == CLASS_NAMES
+    picture = requests.get(f"{server.url}/v1/pictures/A", headers=AUTHORIZED, timeout=60)
     assert Image.open(io.BytesIO(picture.content)).size == (28, 28)
     for name in ("J", "..%2F..%2Fmodel.keras"):
-        assert requests.get(f"{server.url}/v1/pictures/{name}", headers=AUTHORISED, timeout=60).status_code == 404
+        assert requests.get(f"{server.url}/v1/pictures/{name}", headers=AUTHORIZED, timeout=60).status_code == 404
 
 
-def test_the_page_may_ask_this_server_alone(server: Server) -> None:
+def test_only_the_servers_own_page_may_send_requests(server: Server) -> None:
     page = requests.get(server.url, timeout=60)
     assert "<h1>Handshape</h1>" in page.text
     assert "default-src 'self'" in page.headers["Content-Security-Policy"]
-    asked = requests.get(f"{server.url}/ping", headers={"Origin": "https://elsewhere.example"}, timeout=60)
-    assert "Access-Control-Allow-Origin" not in asked.headers
+    response = requests.get(f"{server.url}/ping", headers={"Origin": "https://elsewhere.example"}, timeout=60)
+    assert "Access-Control-Allow-Origin" not in response.headers
 
 
-def test_metrics_count_what_was_asked(server: Server) -> None:
+def test_metrics_count_requests_and_pictures(server: Server) -> None:
     server.post("/v1/predict", npy(PIXELS[0]), "application/x-npy")
-    text = requests.get(f"{server.url}/metrics", timeout=60).text
-    assert 'handshape_request_seconds_count{path="/v1/predict",status="200"}' in text
-    assert "handshape_pictures_total" in text
+    metrics = requests.get(f"{server.url}/metrics", timeout=60).text
+    assert 'handshape_request_seconds_count{path="/v1/predict",status="200"}' in metrics
+    assert "handshape_pictures_total" in metrics
 
 
 @pytest.mark.parametrize(
-    ("job", "said"), [("forest", "a run of forest; one of cnn is needed"), (None, "no such run directory")]
+    ("job", "message"), [("forest", "a run of forest; one of cnn is needed"), (None, "no such run directory")]
 )
-def test_what_cannot_be_served_is_said(run: Path, tmp_path: Path, job: str | None, said: str) -> None:
+def test_a_run_that_cannot_be_served_is_reported(tmp_path: Path, job: str | None, message: str) -> None:
     folder = tmp_path / "other"
     if job:
         folder.mkdir()
         write_json(folder / RUN_FILE, {"version": VERSION, "job": job})
         write_json(folder / METRICS_FILE, {})
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "serving", str(folder)], cwd=ROOT, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 1
-    assert done.stderr == f"error: {folder}: {said}\n"
+    assert process.returncode == 1
+    assert process.stderr == f"error: {folder}: {message}\n"
 
 
-def test_a_stopped_server_has_logged_what_was_asked_and_not_what_was_in_it(server: Server) -> None:
+def test_a_stopped_server_has_logged_requests_but_not_their_content(server: Server) -> None:
     server.post("/v1/predict", npy(PIXELS[:3]), "application/x-npy")
     server.post("/v1/predict", b"a secret picture", "image/png")
     server.process.send_signal(signal.SIGTERM)
     server.process.wait(timeout=30)
-    logged = server.log.read_text().splitlines()
-    lines = [json.loads(line) for line in logged if line.startswith("{")]
-    answered, last = lines[-2:]
-    assert (answered["path"], answered["status"], answered["pictures"]) == ("/v1/predict", 200, 3)
-    assert (last["method"], last["path"], last["status"], last["pictures"]) == ("POST", "/v1/predict", 422, 0)
-    assert not any("secret" in line or KEY in line for line in logged)
-    assert server.process.returncode == -signal.SIGTERM  # in order: Uvicorn hands the signal on in the end
+    lines = server.log.read_text().splitlines()
+    records = [json.loads(line) for line in lines if line.startswith("{")]
+    accepted, rejected = records[-2:]
+    assert (accepted["path"], accepted["status"], accepted["pictures"]) == ("/v1/predict", 200, 3)
+    assert (rejected["method"], rejected["path"]) == ("POST", "/v1/predict")
+    assert (rejected["status"], rejected["pictures"]) == (422, 0)
+    assert not any("secret" in line or KEY in line for line in lines)
+    assert server.process.returncode == -signal.SIGTERM  # Uvicorn raises the signal again after a clean shutdown

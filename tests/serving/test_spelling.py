@@ -1,4 +1,4 @@
-"""Words from letters that a network may have taken for others."""
+"""Words from letters that a network may have confused."""
 
 import numpy as np
 import pytest
@@ -6,23 +6,23 @@ import pytest
 from preprocessing.labels import STILL_LETTERS
 from serving.spelling import Speller
 
-CLASSES = list(STILL_LETTERS)
+CLASS_NAMES = list(STILL_LETTERS)
 
 
 def confusion(**pairs: int) -> np.ndarray:
-    found = np.diag(np.full(len(CLASSES), 100))
-    for (true, seen), count in pairs.items():
-        found[CLASSES.index(true), CLASSES.index(seen)] += count
-    return found
+    matrix = np.diag(np.full(len(CLASS_NAMES), 100))
+    for (intended, recognized), count in pairs.items():
+        matrix[CLASS_NAMES.index(intended), CLASS_NAMES.index(recognized)] += count
+    return matrix
 
 
 @pytest.fixture(scope="module")
 def speller() -> Speller:
-    return Speller(CLASSES, confusion(UR=30, RU=30, KV=20, MN=25))
+    return Speller(CLASS_NAMES, confusion(UR=30, RU=30, KV=20, MN=25))
 
 
 @pytest.mark.parametrize(
-    ("seen", "meant"),
+    ("recognized", "intended"),
     [
         ("HELLO", "HELLO"),
         ("HOUSE", "HOUSE"),
@@ -34,14 +34,14 @@ def speller() -> Speller:
         ("AZZ", "JAZZ"),
     ],
 )
-def test_the_word_that_was_meant_comes_first(speller: Speller, seen: str, meant: str) -> None:
-    assert speller.candidates(seen)[0] == meant
+def test_the_intended_word_comes_first(speller: Speller, recognized: str, intended: str) -> None:
+    assert speller.candidates(recognized)[0] == intended
 
 
-def test_what_this_network_confuses_decides_between_words() -> None:
-    assert Speller(CLASSES, confusion(UR=40)).candidates("BRT")[0] == "BUT"
-    assert Speller(CLASSES, confusion(AR=40)).candidates("BRT")[0] == "BAT"
+def test_the_confusion_matrix_decides_between_words() -> None:
+    assert Speller(CLASS_NAMES, confusion(UR=40)).candidates("BRT")[0] == "BUT"
+    assert Speller(CLASS_NAMES, confusion(AR=40)).candidates("BRT")[0] == "BAT"
 
 
-def test_what_is_near_no_word_has_none(speller: Speller) -> None:
+def test_letters_far_from_any_word_have_no_candidates(speller: Speller) -> None:
     assert speller.candidates("XQXQXQXQ") == []

@@ -1,4 +1,4 @@
-"""Work in a few threads."""
+"""Tasks in a few threads."""
 
 import asyncio
 import threading
@@ -8,32 +8,32 @@ import pytest
 from serving.workers import Workers
 
 
-def test_a_thread_stays_taken_until_its_work_is_over_and_nothing_waits_behind_it() -> None:
-    begun: list[str] = []
-    go_on = threading.Event()
+def test_a_thread_stays_taken_until_its_task_has_finished_and_canceled_tasks_do_not_run() -> None:
+    started: list[str] = []
+    finish = threading.Event()
 
-    def work(name: str) -> str:
-        begun.append(name)
-        go_on.wait(10)
+    def task(name: str) -> str:
+        started.append(name)
+        finish.wait(10)
         return name
 
     async def run() -> None:
         workers = Workers(1, 10)
-        for name in ("slow", "given up while it waits"):
+        for name in ("slow", "canceled while it waits"):
             with pytest.raises(TimeoutError):
-                await asyncio.wait_for(workers.run(1, work, name), 0.1)
-        last = asyncio.create_task(workers.run(1, work, "last"))
+                await asyncio.wait_for(workers.run(1, task, name), 0.1)
+        last = asyncio.create_task(workers.run(1, task, "last"))
         await asyncio.sleep(0.1)
-        assert begun == ["slow"]
-        go_on.set()
+        assert started == ["slow"]
+        finish.set()
         assert await last == "last"
         workers.close()
 
     asyncio.run(run())
-    assert begun == ["slow", "last"]
+    assert started == ["slow", "last"]
 
 
-def test_a_failure_is_that_of_its_work_and_its_thread_goes_on() -> None:
+def test_an_exception_reaches_the_caller_and_the_thread_goes_on() -> None:
     async def run() -> None:
         workers = Workers(1, 10)
         with pytest.raises(ZeroDivisionError):
@@ -44,33 +44,33 @@ def test_a_failure_is_that_of_its_work_and_its_thread_goes_on() -> None:
     asyncio.run(run())
 
 
-def test_the_lightest_work_is_next() -> None:
-    begun: list[int] = []
+def test_the_cheapest_task_is_next() -> None:
+    started: list[int] = []
 
     async def run() -> None:
         workers = Workers(1, 10)
-        go_on = threading.Event()
-        first = asyncio.create_task(workers.run(9, go_on.wait, 10))
-        others = [asyncio.create_task(workers.run(weight, begun.append, weight)) for weight in (3, 1, 2, 1)]
+        finish = threading.Event()
+        first = asyncio.create_task(workers.run(9, finish.wait, 10))
+        waiting = [asyncio.create_task(workers.run(cost, started.append, cost)) for cost in (3, 1, 2, 1)]
         await asyncio.sleep(0.05)
-        others[2].cancel()
-        go_on.set()
-        await asyncio.gather(first, *others, return_exceptions=True)
+        waiting[2].cancel()
+        finish.set()
+        await asyncio.gather(first, *waiting, return_exceptions=True)
         workers.close()
 
     asyncio.run(run())
-    assert begun == [1, 1, 3]
+    assert started == [1, 1, 3]
 
 
-def test_heavy_work_leaves_a_thread_free() -> None:
+def test_costly_tasks_leave_a_thread_free() -> None:
     async def run() -> None:
         workers = Workers(2, 10)
-        go_on = threading.Event()
-        heavy = [asyncio.create_task(workers.run(11, go_on.wait, 10)) for _ in range(2)]
+        finish = threading.Event()
+        costly = [asyncio.create_task(workers.run(11, finish.wait, 10)) for _ in range(2)]
         await asyncio.sleep(0.05)
-        assert await asyncio.wait_for(workers.run(10, lambda: "light"), 5) == "light"
-        go_on.set()
-        assert await asyncio.gather(*heavy) == [True, True]
+        assert await asyncio.wait_for(workers.run(10, lambda: "cheap"), 5) == "cheap"
+        finish.set()
+        assert await asyncio.gather(*costly) == [True, True]
         workers.close()
 
     asyncio.run(run())

@@ -1,0 +1,163 @@
+"""The implementation of `.venv/bin/spark-submit`: starts Spark with the settings it needs, and shuts it down cleanly.
+
+conf/spark-submit runs it with the environment's Python and ignores the user's PYTHON… variables.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import MutableMapping
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
+
+from experiments.java_runtime import JavaError, choose_java, ensure_local_host, ensure_utf8_locale
+from experiments.temporary_folder import enter_folder
+
+DEFAULTS = ROOT / "conf/spark-defaults.conf"
+LOGGING = ROOT / "conf/log4j2.properties"
+
+
+def prepare(environment: MutableMapping[str, str], arguments: list[str]) -> list[str]:
+    """Prepare the environment and the options with which Spark's JVM is started.
+
+    The project's settings for Spark and for logging apply. A user's ``SPARK_CONF_DIR`` and ``--properties-file``
+    override them.
+
+    Args:
+        environment: environment variables of the JVM, which are changed.
+        arguments: command-line arguments of ``spark-submit``.
+
+    Returns:
+        Options of ``spark-submit`` to insert before the arguments.
+
+    Raises:
+        JavaError: no Java is available that Spark can run on.
+    """
+    pyspark = find_spec("pyspark")
+    assert pyspark is not None
+    assert pyspark.origin is not None
+    environment["SPARK_HOME"] = str(Path(pyspark.origin).parent)
+    environment["PYSPARK_DRIVER_PYTHON"] = sys.executable
+    environment.setdefault("PYSPARK_PYTHON", sys.executable)
+    choose_java(environment)
+    ensure_utf8_locale(environment)
+    # options of the short-lived JVM that builds Spark's command line
+    environment.setdefault("SPARK_LAUNCHER_OPTS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
+
+    # a job that submits another job passes on this environment, so SPARK_CONF_DIR may already be this empty folder
+    empty_conf = Path(sys.prefix, "share/spark-conf")
+    user_conf = Path(environment.get("SPARK_CONF_DIR") or empty_conf)
+    if not (user_conf.is_dir() and any(user_conf.iterdir())):
+        user_conf = empty_conf
+    properties_file = _option(arguments, "--properties-file")
+    user_settings = read_properties(Path(properties_file) if properties_file else user_conf / DEFAULTS.name)
+    options = [word for name, value in read_properties(DEFAULTS).items() if name not in user_settings
+               for word in ("--conf", f"{name}={value}")]  # fmt: skip
+    master = _option(arguments, "--master") or _conf(arguments, "spark.master")
+    master = master or user_settings.get("spark.master", "local")
+    if master.split("[")[0] == "local":
+        ensure_local_host(environment)
+
+    java_options = []
+    # Java loads Spark's classes, already verified, from the archive that `make setup` creates, which saves a job about
+    # three seconds. It cannot be used if the class path has a folder with files in it, such as a user's SPARK_CONF_DIR.
+    archive = Path(sys.prefix, "spark.jsa")
+    if user_conf == empty_conf:
+        with suppress(OSError):
+            empty_conf.mkdir(parents=True, exist_ok=True)
+        if archive.exists() and ":" not in str(archive):  # Java reads a colon as a separator of archives
+            java_options += [f"-XX:SharedArchiveFile={archive}", "-Xlog:cds=off", "-Xlog:cds+dynamic=off"]
+    environment["SPARK_CONF_DIR"] = str(user_conf)
+    if not any(user_conf.glob("log4j2*")):
+        java_options.append(f"-Dlog4j2.configurationFile={LOGGING.as_uri()}")
+    temporary_folder = environment.get("TMPDIR")
+    if temporary_folder and "," not in temporary_folder:  # Spark reads a comma as a separator of folders
+        java_options.append(f"-Djava.io.tmpdir={temporary_folder}")
+    # the user's options come last, because later options override earlier ones
+    user_options = environment.get("SPARK_SUBMIT_OPTS", "")
+    environment["SPARK_SUBMIT_OPTS"] = " ".join([*map(_quoted, java_options), user_options])
+    return options
+
+
+def read_properties(file: Path) -> dict[str, str]:
+    """Read the settings of a ``spark-defaults.conf``. If the file does not exist, there are no settings."""
+    if not file.is_file():
+        return {}
+    joined_lines = re.sub(r"\\\r?\n\s*", "", file.read_text(errors="replace"))
+    lines = (line.strip() for line in joined_lines.splitlines())
+    pairs = (re.split(r"\s*[=:\s]\s*", line, maxsplit=1) for line in lines if line and line[0] not in "#!")
+    return {pair[0]: pair[1] if len(pair) > 1 else "" for pair in pairs}
+
+
+def _option(arguments: list[str], name: str) -> str | None:
+    """The last value of an option of ``spark-submit``."""
+    value = None
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        if argument == name:
+            value = following
+        elif argument.startswith(f"{name}="):
+            value = argument.partition("=")[2]
+        elif argument.endswith(".py"):
+            break
+    return value
+
+
+def _conf(arguments: list[str], name: str) -> str | None:
+    """The last value of a Spark setting that is given by ``--conf``."""
+    settings = [argument for argument in arguments if argument.removeprefix("--conf=").startswith(f"{name}=")]
+    return settings[-1].removeprefix("--conf=").partition("=")[2] if settings else None
+
+
+def _quoted(option: str) -> str:
+    """Quote an option in the way that Spark's launcher expects."""
+    return '"' + option.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def main() -> int:
+    arguments = sys.argv[1:]
+    try:
+        _, lock = enter_folder()
+        options = prepare(os.environ, arguments)
+    except (JavaError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    # The terminal sends Ctrl-C to the job, too. If the JVM did not ignore it, Spark would end immediately.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    command = [f"{os.environ['SPARK_HOME']}/bin/spark-submit", *options, *arguments]
+    # the JVM inherits the lock, because it may live longer than this process
+    jvm = subprocess.Popen(command, pass_fds=[lock] if lock is not None else [])
+
+    def stop(number: int, _: object) -> None:
+        """Forward SIGTERM to the job instead of the JVM, which would end immediately, so that the job can clean up. If
+        the job has not started yet, there is nothing to clean up."""
+        job = _find_job(jvm.pid)
+        if number == signal.SIGTERM or job is None:
+            with suppress(ProcessLookupError):
+                os.kill(job or jvm.pid, signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    status = jvm.wait()
+    return status if status >= 0 else 128 - status
+
+
+def _find_job(jvm: int) -> int | None:
+    """Find the process of the Python job: the child of the JVM that runs a script."""
+    for children in Path("/proc", str(jvm), "task").glob("*/children"):
+        with suppress(OSError):
+            for child in children.read_text().split():
+                command = Path("/proc", child, "cmdline").read_bytes().split(b"\0")
+                if any(word.endswith(b".py") for word in command):
+                    return int(child)
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

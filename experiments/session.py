@@ -1,0 +1,278 @@
+"""The Spark session of a job, and the exit status and message of a job that fails."""
+
+import importlib
+import io
+import logging
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import warnings
+import zipfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from experiments.java_runtime import SUPPORTED_VERSIONS, JavaError
+from experiments.launch import prepare
+from experiments.temporary_folder import enter_folder
+from models.imports import no_garbage
+from preprocessing.java import reason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pyspark import SparkContext
+    from pyspark.sql import SparkSession
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("evaluation", "experiments", "models", "preprocessing", "tracking", "training")
+
+# Environment variables of executors, their Python workers and Horovod's processes.
+WORKER_VARIABLES = {
+    # they are started by `python -m`, which would search for modules in the working directory first
+    "PYTHONSAFEPATH": "1",
+    "LC_ALL": "C.UTF-8",
+}
+# Third-party packages that the Python workers import.
+REQUIRED_PACKAGES = ("numpy", "pandas", "pyarrow", "PIL", "cloudpickle", "petastorm", "horovod", "keras", "tensorflow")
+
+# Environment variables that silence warnings of libraries which the user cannot act on. They are also set for Horovod's
+# processes and the Python workers of executors.
+QUIET_VARIABLES = {
+    # Petastorm 0.13 calls pyarrow's legacy API dozens of times per process; PySpark 3.5 uses the version module of
+    # distutils; Spark ends a worker before Python has released the semaphores on which Horovod waited
+    "PYTHONWARNINGS": "ignore::FutureWarning,ignore::DeprecationWarning,ignore:resource_tracker:UserWarning",
+    # TensorFlow reports CPU instructions that it was not compiled for, and missing GPUs
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+}
+
+
+class SessionError(RuntimeError):
+    """Spark cannot be started, or rejects the job."""
+
+
+def _startup_error(error: Exception) -> str:
+    if "stopped SparkContext" in str(error):
+        # a standalone master's only response to a wrong secret, after a minute
+        return (
+            "Spark's master cannot be reached, or refused this job: does it have the cluster's secret (SPARK_SECRET)?"
+        )
+    return f"Spark cannot be started: {reason(error)}"
+
+
+def open_session(name: str, needed: tuple[str, ...] = ()) -> "SparkSession":
+    """Start Spark, or use the JVM that ``spark-submit`` has started, and send this project's packages to the executors.
+
+    Args:
+        name: name of the job.
+        needed: modules to import while Spark starts, see :func:`import_ahead`.
+
+    Raises:
+        SessionError: Spark cannot be started, or its Python workers cannot run this project.
+        OSError: the temporary folder cannot be written.
+    """
+    _silence_libraries()
+    folder, _ = enter_folder()  # locked until this process ends
+    if "PYSPARK_GATEWAY_PORT" not in os.environ:  # the job was not started by spark-submit
+        arguments = shlex.split(os.environ.get("PYSPARK_SUBMIT_ARGS", "pyspark-shell"))
+        try:
+            os.environ["PYSPARK_SUBMIT_ARGS"] = shlex.join([*prepare(os.environ, arguments), *arguments])
+        except JavaError as error:
+            raise SessionError(str(error)) from error
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+
+    import_ahead(*needed)
+
+    from pyspark import SparkContext
+    from pyspark.sql import SparkSession
+
+    # Java's own serializer keeps the last hundred objects of a stream, which are 400 MB of pictures per task that reads
+    # them back from disk
+    kryo = "org.apache.spark.serializer.KryoSerializer"
+    builder = SparkSession.builder.appName(name).config("spark.serializer", kryo)
+    for variable, value in (QUIET_VARIABLES | WORKER_VARIABLES).items():
+        builder = builder.config(f"spark.executorEnv.{variable}", value)
+    try:
+        SparkContext._ensure_initialized()  # type: ignore[attr-defined]
+        _prepare_java(SparkContext._jvm, folder)
+        spark = builder.getOrCreate()
+    except SessionError:
+        raise
+    except Exception as error:
+        raise SessionError(_startup_error(error)) from error
+    context = spark.sparkContext
+    if str(context.master).split("[")[0] == "local":
+        check_python(os.environ["PYSPARK_PYTHON"])
+    if str(context.master).startswith("local"):
+        _tune_local(spark, folder)
+    # Spark starts new workers for a different environment; without this variable, queries and Horovod share workers
+    spark.conf.set("spark.sql.execution.pyspark.udf.simplifiedTraceback.enabled", "false")
+    # the file must exist until the job ends, because executors may fetch it at any time
+    context.addPyFile(zip_packages(folder).as_uri())
+    if str(context.master).split("[")[0] == "local":  # a cluster may have no free slot
+        # not a daemon thread: Spark prints errors if the process ends in the middle of a Spark job
+        threading.Thread(target=_start_workers, args=(context,)).start()
+    return spark
+
+
+def _silence_libraries() -> None:
+    """Silence warnings that the user cannot act on, in this process and the processes that it starts."""
+    os.environ.update(QUIET_VARIABLES)
+    warnings.simplefilter("ignore", FutureWarning)
+    warnings.simplefilter("ignore", DeprecationWarning)
+    # Horovod sends the network to its processes as HDF5, which Keras considers legacy
+    warnings.filterwarnings("ignore", "You are saving your model as an HDF5 file", UserWarning)
+    # names from the user in the titles of charts may contain characters such as emoji
+    warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from", UserWarning)
+    # the network that Horovod returns to the driver has never been trained there
+    logging.getLogger("tensorflow").addFilter(
+        lambda record: "compiled metrics have yet to be built" not in record.getMessage()
+    )
+
+
+def _tune_local(spark: "SparkSession", folder: Path) -> None:
+    """Apply settings for a few cores of one machine, and let Python workers use the job's temporary folder."""
+    context = spark.sparkContext
+    context.environment["TMPDIR"] = str(folder)
+    # with one task per core, all cores would wait for the largest task
+    tasks = str(context.defaultParallelism * 2)
+    spark.conf.set("spark.sql.files.minPartitionNum", tasks)
+    # Spark's default of 200 is for clusters: on a few cores, starting the tasks takes most of a shuffle's time
+    spark.conf.set("spark.sql.shuffle.partitions", tasks)
+    # so few partitions need no coalescing at run time, for which every stage would become a separate Spark job
+    spark.conf.set("spark.sql.adaptive.enabled", "false")
+
+
+def _prepare_java(jvm: Any, folder: Path) -> None:
+    """Check the version of Java, which another spark-submit may have started, and set Spark's temporary folder."""
+    system = jvm.java.lang.System
+    version = str(system.getProperty("java.specification.version"))
+    if version not in SUPPORTED_VERSIONS:
+        raise SessionError(f"Java 17 is needed, found {version} ({system.getProperty('java.home')}): set JAVA_HOME")
+    if "," not in str(folder):  # Spark reads a comma as a separator of folders
+        system.setProperty("java.io.tmpdir", str(folder))
+
+
+def check_python(python: str) -> None:
+    """Check that the Python of a local Spark's workers can run this project.
+
+    Args:
+        python: command or path of the Python interpreter.
+
+    Raises:
+        SessionError: the interpreter does not exist, differs from the driver's in its version, or lacks packages.
+    """
+    executable = shutil.which(python)
+    if executable is not None and Path(executable).absolute() == Path(sys.executable).absolute():
+        return
+    remedy = f"unset PYSPARK_PYTHON, or set it to {sys.executable}"
+    if executable is None:
+        raise SessionError(f"PYSPARK_PYTHON is {python}, which does not exist or cannot be run: {remedy}")
+    script = (
+        "import sys, importlib.util as u; print('%d.%d' % sys.version_info[:2],"
+        " *[name for name in sys.argv[1:] if u.find_spec(name) is None])"
+    )
+    try:
+        command = [executable, "-c", script, *REQUIRED_PACKAGES]
+        process = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise SessionError(f"PYSPARK_PYTHON is {python}, which does not start ({error}): {remedy}") from error
+    version, *missing = process.stdout.split() or [""]
+    own_version = "{}.{}".format(*sys.version_info[:2])
+    if not version:
+        [cause] = process.stderr.strip().splitlines()[-1:] or [f"exit status {process.returncode}"]
+        raise SessionError(f"PYSPARK_PYTHON is {python}, which does not start ({cause}): {remedy}")
+    if version != own_version:
+        versions = f"Python {version}; the driver has Python {own_version}"
+        raise SessionError(f"PYSPARK_PYTHON is {python}, {versions}: {remedy}")
+    if missing:
+        raise SessionError(f"PYSPARK_PYTHON is {python}, which lacks {', '.join(missing)}: {remedy}")
+
+
+def _start_workers(context: "SparkContext") -> None:
+    """Start the Python worker of every slot in advance, before the first query waits for them."""
+    with suppress(Exception):  # the first query that needs the workers reports the error
+        slots = context.defaultParallelism
+        context.range(slots, numSlices=slots).foreachPartition(_import_in_worker)
+
+
+def _import_in_worker(_: "Iterable[int]") -> None:
+    importlib.import_module("horovod.spark.runner")
+
+
+def import_ahead(*modules: str) -> None:
+    """Import modules in a thread, for example while Java starts: TensorFlow alone takes seconds."""
+
+    def import_modules() -> None:
+        with no_garbage(), suppress(Exception):  # the regular import reports the error
+            for module in modules:
+                importlib.import_module(module)
+
+    # not a daemon thread: a process that ends in the middle of TensorFlow's import may crash
+    threading.Thread(target=import_modules).start()
+
+
+def zip_packages(folder: Path) -> Path:
+    """Pack this project's packages for executors into a ZIP file, in a new subfolder of ``folder``."""
+    # several jobs that one job or notebook has started share its temporary folder
+    path = Path(tempfile.mkdtemp(dir=folder)) / "handshape.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for package in PACKAGES:
+            for file in sorted((ROOT / package).rglob("*")):
+                if file.is_file() and file.suffix != ".pyc":
+                    archive.write(file, file.relative_to(ROOT))
+    return path
+
+
+def _print_thread_error(args: threading.ExceptHookArgs) -> None:
+    """Print an exception of a thread, except in Horovod's thread that waits for Spark: the job reports that failure."""
+    from py4j.protocol import Py4JError
+
+    if not issubclass(args.exc_type, Py4JError):
+        threading.__excepthook__(args)
+
+
+def run_job(job: Callable[[], None]) -> NoReturn:
+    """Run a job's ``main`` and exit, with status 0, or with status 1 and one message for errors in input or cluster.
+
+    SIGTERM has the same effect as Ctrl-C, so that incomplete results are deleted.
+    """
+    from py4j.protocol import Py4JError, Py4JJavaError
+    from pyspark.errors import PySparkException
+
+    from evaluation.runs import RunError
+    from models.errors import TrainingError
+    from preprocessing.errors import InputError
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
+        raise KeyboardInterrupt
+
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # for names that are not UTF-8
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)  # a shell that starts the job in the background makes it ignore SIGINT
+    threading.excepthook = _print_thread_error
+    try:
+        job()
+    except (InputError, RunError, SessionError, TrainingError) as error:
+        sys.exit(_with_notes(str(error), error))
+    except KeyboardInterrupt as error:
+        sys.exit(_with_notes("interrupted, no run was written", error))
+    except OSError as error:  # such as a full disk
+        sys.exit(_with_notes(str(error), error))
+    except (Py4JJavaError, PySparkException) as error:
+        sys.exit(_with_notes(f"Spark: {reason(error)}", error))
+    except Py4JError as error:
+        sys.exit(_with_notes("Spark has ended", error))
+    sys.exit(0)
+
+
+def _with_notes(message: str, error: BaseException) -> str:
+    return "; ".join([f"error: {message}", *getattr(error, "__notes__", [])])

@@ -1,0 +1,115 @@
+"""Common parts of the jobs that train several networks, evaluate each of them, and write one report."""
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+from py4j.protocol import Py4JError
+from pyspark.sql import DataFrame, SparkSession
+
+from evaluation.metrics import add_confusions, summarize
+from evaluation.studies import Study, Training
+from experiments.configuration import NetworkExperiment
+from experiments.data import clean_store, is_synthetic, open_sources, read_images, source_name, working_folder
+from experiments.network_training import check_network
+from experiments.run_directory import StagedRun, default_run, staged_run
+from models.calibration import calibrate
+from models.prediction import evaluate, predict_with_network
+from preprocessing.prepare import PreparedImages
+from preprocessing.schema import TEST, VALIDATION
+from preprocessing.storage import Storage
+from training.checkpoints import Checkpoints
+from training.cluster.hosts import check_hosts, check_slots
+from training.trainer import NetworkTraining, train
+
+
+@dataclass(frozen=True)
+class OpenStudy:
+    """A study in progress.
+
+    Args:
+        run: path of the study's folder as the user gave it.
+        staged: the folder in progress.
+        folder: absolute path of a folder in the store, which is deleted when the job ends.
+        prepared: all images.
+        study: network and data, for the report.
+    """
+
+    run: str
+    staged: StagedRun
+    folder: str
+    prepared: PreparedImages
+    study: Study
+
+
+@contextmanager
+def open_study(spark: SparkSession, storage: Storage, experiment: NetworkExperiment, name: str) -> Iterator[OpenStudy]:
+    """Check the settings, create the folders and read the images. The study is published when the block ends."""
+    run = experiment.run or default_run(name)
+    clean_store(storage, experiment)
+    check_network(experiment)
+    check_slots(spark, experiment.num_proc)
+    folder = f"{storage.absolute(experiment.store)}/study-{uuid.uuid4().hex}"
+    with (
+        staged_run(storage, run, experiment.overwrite, name) as staged,
+        working_folder(storage, experiment, folder),
+        open_sources(storage, experiment, folder) as sources,
+    ):
+        check_hosts(spark, readable=list(sources.folders.values()), writable=[folder, staged.uri])
+        (staged.local / "experiment.yaml").write_text(experiment.to_yaml(), encoding="utf-8")
+        prepared = read_images(spark, storage, sources, experiment)
+        study = Study(experiment.network.name, source_name(experiment), is_synthetic(experiment))
+        yield OpenStudy(run, staged, folder, prepared, study)
+
+
+@contextmanager
+def open_subset(opened: OpenStudy, storage: Storage, images: DataFrame) -> Iterator[tuple[PreparedImages, str]]:
+    """Prepare a subset or another split of a study's images for one training.
+
+    Yields:
+        The prepared images, and the absolute path of a folder in the store. Both are released when the block ends.
+    """
+    prepared, folder = opened.prepared.of(images), f"{opened.folder}/{uuid.uuid4().hex}"
+    try:
+        yield prepared, folder
+    finally:
+        storage.delete(folder)
+        with suppress(Py4JError, OSError):  # on Ctrl-C, the JVM may have ended before this process
+            prepared.release()
+
+
+def train_and_evaluate(
+    training: NetworkTraining,
+    name: str,
+    folder: str,
+    experiment: NetworkExperiment,
+    prepared: PreparedImages,
+    **about: Any,
+) -> Training:
+    """Train a network, with separate checkpoints in ``folder``, and evaluate it on the test pictures.
+
+    Args:
+        training: the training; its checkpoints are replaced.
+        name: name of the training in the output and the report.
+        folder: absolute path of a folder in the store.
+        experiment: settings of the training.
+        prepared: the images.
+        **about: additional values for the report.
+    """
+    training = replace(training, checkpoints=Checkpoints(f"{folder}/checkpoints-{name}"))
+    trained = train(training, experiment.num_proc, experiment.max_restarts)
+    if experiment.training.calibration:
+        validation = predict_with_network(prepared.split(VALIDATION), trained.model, prepared.classes)
+        calibrate(trained.model, validation, prepared.classes)
+    evaluation = evaluate(predict_with_network(prepared.split(TEST), trained.model, prepared.classes), prepared.classes)
+    test = summarize(add_confusions(evaluation.confusions, prepared.classes), prepared.classes) | {
+        "loss": evaluation.loss
+    }
+    print(f"{name}: test accuracy {test['accuracy']:.4f}, loss {test['loss']:.4f}", flush=True)
+    return Training(name, trained.history, trained.best_epoch, trained.loss_curve, test, about)
+
+
+def print_study(run: str, table: Any) -> None:
+    print(f"{table.to_string(index=False)}\nreport {run}/report.html", flush=True)

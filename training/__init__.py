@@ -1,0 +1,1 @@
+"""How a network is trained by Horovod's processes on a Spark cluster."""

@@ -1,0 +1,1 @@
+"""The cluster a network is trained on: its hosts, Horovod's processes and their output."""

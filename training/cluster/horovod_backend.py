@@ -1,0 +1,129 @@
+"""Horovod's processes on Spark: how they start, how they end, and the resources they use."""
+
+import functools
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import cloudpickle
+from horovod.runner.common.service import task_service
+from horovod.runner.util.streams import Pipe
+from horovod.spark import runner
+from horovod.spark.common.backend import SparkBackend
+from pyspark.sql import SparkSession
+
+from models.imports import no_garbage
+from training.cluster.hosts import is_local
+
+# A task lasts at least this long, so that the driver can ask for the exit status of a process that ends at once.
+_LIFETIME_SECONDS = 0.2
+
+
+class NoWaitBackend(SparkBackend):  # type: ignore[misc]
+    """A Spark backend whose tasks end when their processes end.
+
+    In Horovod 0.28 a task is supposed to last at least three seconds. They are counted from the end of the process
+    instead of its start (``SparkTaskService._run_command`` returns when the command has ended), so every training waits
+    three seconds in vain.
+    """
+
+    def run(
+        self,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+        env: dict[str, str] | None = None,
+    ) -> list[Any]:
+        original, runner._task_fn = runner._task_fn, _task
+        try:
+            return super().run(functools.partial(_run_pickled, cloudpickle.dumps(fn)), args, kwargs or {}, env)
+        finally:
+            runner._task_fn = original
+
+
+def _run_pickled(pickled: bytes, *args: Any, **kwargs: Any) -> Any:
+    """Run a pickled function in a Horovod process. Unpickling it imports TensorFlow."""
+    with no_garbage():
+        fn = cloudpickle.loads(pickled)
+    return fn(*args, **kwargs)
+
+
+class QuietPipe(Pipe):  # type: ignore[misc]
+    """A pipe from the output of a process to the driver that drops the output once the driver has stopped reading.
+
+    Horovod's own pipe raises an error in the thread that reads from the process, and the traceback would be printed
+    after the job's last message.
+    """
+
+    def write(self, buf: str) -> None:
+        with suppress(RuntimeError):
+            super().write(buf)
+
+
+def _task(*arguments: Any) -> Any:
+    """Run Horovod's ``_task_fn`` in a Python worker on an executor, where the module is unchanged."""
+    task_service.Pipe = QuietPipe
+    # The Horovod process has the import path of this worker: packages sent by Spark come before the user's own.
+    os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    runner.MINIMUM_COMMAND_LIFETIME_S = _LIFETIME_SECONDS
+    return runner._task_fn(*arguments)
+
+
+@contextmanager
+def handled_signals() -> Iterator[None]:
+    """Interrupt the job on SIGINT and SIGTERM.
+
+    Horovod replaces the job's handlers of both signals, does not restore them, and only ends its processes.
+
+    Raises:
+        KeyboardInterrupt: one of the signals arrived, and Horovod has ended its processes.
+    """
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    receiver, sender = socket.socketpair()
+    receiver.setblocking(False)
+    sender.setblocking(False)
+    previous_fd = signal.set_wakeup_fd(sender.fileno())
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(previous_fd)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        try:
+            numbers = receiver.recv(4096)
+        except BlockingIOError:
+            numbers = b""
+        receiver.close()
+        sender.close()
+        if set(numbers) & set(handlers):
+            raise KeyboardInterrupt
+
+
+def cores_a_process(spark: SparkSession, num_proc: int) -> int:
+    """The number of cores available to each of ``num_proc`` processes."""
+    if is_local(spark):
+        # This process may be restricted to some of the machine's cores.
+        allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return max(1, allowed // num_proc)
+    return int(spark.sparkContext.getConf().get("spark.task.cpus", "1"))
+
+
+def process_environment(cores: int) -> dict[str, str]:
+    """Environment variables that limit the threads and memory of each process.
+
+    With TensorFlow's defaults, every process would start a thread for each core of the host.
+    """
+    return {
+        "TF_NUM_INTRAOP_THREADS": str(cores),
+        "TF_NUM_INTEROP_THREADS": str(cores),
+        # With one arena per thread, the default of glibc, a process keeps the memory that its threads have freed.
+        "MALLOC_ARENA_MAX": "2",
+        # Milliseconds between two rounds in which the processes exchange which gradients are ready to be summed. With
+        # longer cycles every step waits for the next round. With shorter ones the rounds take CPU time from networks
+        # whose step takes about ten cycles, a fifth of it on slow cores.
+        "HOROVOD_CYCLE_TIME": os.environ.get("HOROVOD_CYCLE_TIME", "2"),
+    }
