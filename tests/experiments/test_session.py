@@ -19,8 +19,11 @@ def python(folder: Path, script: str) -> str:
     return str(path)
 
 
-def test_the_drivers_python_is_accepted() -> None:
+def test_the_drivers_python_is_accepted_without_being_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[object] = []
+    monkeypatch.setattr(subprocess, "run", lambda *arguments, **options: started.append(arguments))
     check_python(sys.executable)
+    assert started == []
 
 
 @pytest.mark.parametrize(
