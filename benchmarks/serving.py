@@ -121,7 +121,7 @@ def _write_run(folder: Path, name: str, preprocessing: Preprocessing) -> Path:
     keras.utils.set_random_seed(0)
     network = build_network(Network(name=name), shape, len(class_names), by_range(shape[2]))  # type: ignore[arg-type]
     save_network(network, folder / "model.keras")
-    (folder / "classes.json").write_text(json.dumps(class_names))
+    (folder / "class_names.json").write_text(json.dumps(class_names))
     (folder / "experiment.yaml").write_text(yaml.safe_dump({"preprocessing": asdict(preprocessing)}))
     write_json(folder / RUN_FILE, {"version": VERSION, "job": "cnn"})
     write_json(folder / METRICS_FILE, {"test": {"confusion": np.eye(len(class_names), dtype=int).tolist()}})

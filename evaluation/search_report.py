@@ -1,4 +1,9 @@
-"""The report on a hyperparameter search: charts, a table of trials, and an HTML page."""
+"""The report on a hyperparameter search: charts, a table of trials, and an HTML page.
+
+The charts are not those of ``optuna.visualization.matplotlib``, which change Matplotlib's style for the whole process,
+leave their figures open in pyplot, give each trial a color and a legend entry instead of showing whether it was pruned
+or has failed, and have no logarithmic axis for the metric.
+"""
 
 import warnings
 from collections.abc import Iterator

@@ -1,16 +1,21 @@
-"""The command line: reads an experiment from its file and options, reads the arguments of the other jobs, and reports
-errors in a single message."""
+"""The command line: reads experiments and the arguments of the other jobs, and runs a job with its exit status and a
+single message for an error."""
 
 import functools
+import io
 import re
+import signal
 import sys
-from dataclasses import dataclass, fields
-from typing import Any, Literal, NoReturn, TypeVar
+import threading
+from collections.abc import Callable
+from dataclasses import fields
+from types import FrameType
+from typing import Any, NoReturn, TypeVar
 
 from jsonargparse import ArgumentParser, Namespace
-from jsonargparse.typing import NonNegativeInt
 
 from experiments.configuration import CnnExperiment, Experiment
+from experiments.logs import LOGGER, configure_logging
 
 # Options, fields and values that have been renamed since earlier versions, with their new names.
 RENAMED = {
@@ -19,8 +24,11 @@ RENAMED = {
     "draw": "num_examples",
     "preprocessing.normalisation": "preprocessing.normalization",
     "training.watches": "training.diagnostics",
+    "classes": "class_names",
     "grey": "gray",
 }
+# Options that are no fields of an experiment.
+NO_FIELDS = ("help", "config", "print_config", "verbose")
 
 
 class _Parser(ArgumentParser):
@@ -39,16 +47,18 @@ class _Parser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         message = re.sub(r"\s*\n\s*", " ", message.replace("Parser key ", "field "))
         if "is not accepted" in message or "does not accept" in message:
-            names = [action.dest for action in self._actions if action.dest not in ("help", "config", "print_config")]
+            names = [action.dest for action in self._actions if action.dest not in NO_FIELDS]
             message += f"; the fields are {', '.join(names)}"
         for old, new in RENAMED.items():
             name = old.rsplit(".", 1)[-1]
             if re.search(rf"unrecognized arguments: .*--{re.escape(old)}\b|'{name}'|value: {name}\b", message):
                 message += f"; {old} is now {new}"
-        self.exit(2, f"error: {message}\n")
+        LOGGER.error(message)
+        self.exit(2)
 
 
 E = TypeVar("E", bound=Experiment)
+K = TypeVar("K")
 
 
 def parse_experiment(kind: type[E], description: str, arguments: list[str] | None = None) -> E:
@@ -57,10 +67,20 @@ def parse_experiment(kind: type[E], description: str, arguments: list[str] | Non
     An invalid field or value ends the process with status 2 and one message, which names the field and allowed values.
     """
     parser = _parser(kind, description)
+    parser.add_argument("--config", action="config", help="experiment file, such as conf/sign_mnist.yaml")
     experiment: Any = _instantiate(parser, kind, parser.parse_args(arguments))
     if getattr(experiment, "resume", False) and experiment.run is None:
         parser.error("--resume needs --run, the name of the unfinished run")
     return experiment
+
+
+def parse_arguments(kind: type[K], description: str, arguments: list[str] | None = None) -> K:
+    """Parse the command line of a job that uses finished runs, see :mod:`experiments.arguments`.
+
+    An invalid value ends the process as in :func:`parse_experiment`.
+    """
+    parser = _parser(kind, description)
+    return _instantiate(parser, kind, parser.parse_args(arguments))
 
 
 def with_overrides(experiment: Experiment, values: dict[str, Any]) -> CnnExperiment:
@@ -80,128 +100,28 @@ def with_overrides(experiment: Experiment, values: dict[str, Any]) -> CnnExperim
     return _instantiate(parser, CnnExperiment, parser.parse_object(content))
 
 
-def _parser(kind: type[Experiment], description: str) -> _Parser:
+def _parser(kind: Any, description: str) -> _Parser:
+    """A parser whose options are the fields of a dataclass; fields without a default are positional arguments."""
+    configure_logging()
     parser = _Parser(prog=f"spark-submit jobs/{sys.argv[0].rsplit('/', 1)[-1]}", description=description)
-    parser.add_argument("--config", action="config", help="experiment file, such as conf/sign_mnist.yaml")
-    flags = {field.name: field.metadata["flag"] for field in fields(kind) if field.metadata.get("flag")}
-    parser.add_class_arguments(kind, skip=set(flags))
+    parser.add_argument("--verbose", action="store_true", help="print more about what the job does")
+    flags = {field.name: field.metadata["flag"] for field in fields(kind) if "flag" in field.metadata}
+    several = {field.name: field.metadata["several"] for field in fields(kind) if "several" in field.metadata}
+    parser.add_class_arguments(kind, as_positional=True, skip={*flags, *several})
     for name, explanation in flags.items():
         parser.add_argument(f"--{name}", action="store_true", help=explanation)
+    for name, explanation in several.items():
+        parser.add_argument(name, nargs="+", type=str, help=explanation)
     return parser
 
 
-def _instantiate(parser: _Parser, kind: type[E], parsed: Namespace) -> E:
+def _instantiate(parser: _Parser, kind: type[K], parsed: Namespace) -> K:
     parsed.pop("config", None)
+    configure_logging(verbose=parsed.pop("verbose"))
     try:
         return kind(**parser.instantiate_classes(parsed).as_flat().__dict__)
     except ValueError as error:
         parser.error(str(error))
-
-
-def _add_output(parser: _Parser, default: str) -> None:
-    parser.add_argument("--output", type=str, default=default, help="folder to write the results to")
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing output folder")
-
-
-@dataclass(frozen=True)
-class CompareArguments:
-    """Arguments of ``jobs/compare.py``: the runs, and the folder for the comparison."""
-
-    runs: list[str]
-    output: str
-    overwrite: bool
-
-
-def parse_compare(arguments: list[str] | None = None) -> CompareArguments:
-    parser = _Parser(prog="spark-submit jobs/compare.py", description="Compare runs on the same test set.")
-    parser.add_argument("runs", nargs="+", type=str, help="two or more run directories")
-    _add_output(parser, "runs/compare")
-    parsed = parser.parse_args(arguments)
-    names = [run.rstrip("/").rsplit("/", 1)[-1] for run in parsed.runs]
-    if len(names) < 2:
-        parser.error("give two or more run directories to compare; one was given")
-    if len(set(names)) < len(names):
-        parser.error(f"the runs need different names, and two are called {max(names, key=names.count)}")
-    return CompareArguments(**vars(parsed))
-
-
-@dataclass(frozen=True)
-class TrackArguments:
-    """Arguments of ``jobs/track.py``: the run, and where to send it."""
-
-    run: str
-    tracking: str | None
-    register: str | None
-
-
-def parse_track(arguments: list[str] | None = None) -> TrackArguments:
-    parser = _Parser(prog="spark-submit jobs/track.py", description="Send a finished run directory to MLflow.")
-    parser.add_argument("run", type=str, help="run directory")
-    parser.add_argument("--tracking", type=str, help="MLflow tracking URI. None: the value of MLFLOW_TRACKING_URI")
-    parser.add_argument("--register", type=str, help="name under which the model is registered")
-    return TrackArguments(**vars(parser.parse_args(arguments)))
-
-
-@dataclass(frozen=True)
-class PredictArguments:
-    """Arguments of ``jobs/predict.py``: the run, the input, and where to write the predictions."""
-
-    run: str
-    input: str
-    output: str
-    num_examples: int
-    overwrite: bool
-
-
-def parse_predict(arguments: list[str] | None = None) -> PredictArguments:
-    parser = _Parser(prog="spark-submit jobs/predict.py", description="Predict pictures with a trained run.")
-    parser.add_argument("run", type=str, help="run directory of a network or a forest")
-    parser.add_argument(
-        "input",
-        type=str,
-        help="CSV file in the format of Sign-MNIST, with or without labels, or a folder of such files; a picture, or a"
-        " folder of pictures; or an image table in Parquet",
-    )
-    _add_output(parser, "runs/predictions")
-    parser.add_argument("--num_examples", type=NonNegativeInt, default=0, help="number of predicted pictures to draw")
-    return PredictArguments(**vars(parser.parse_args(arguments)))
-
-
-@dataclass(frozen=True)
-class StreamArguments:
-    """Arguments of ``jobs/stream.py``: the run, the folder where pictures land, and the folder for the predictions."""
-
-    run: str
-    inbox: str
-    outbox: str
-    once: bool
-
-
-def parse_stream(arguments: list[str] | None = None) -> StreamArguments:
-    parser = _Parser(prog="spark-submit jobs/stream.py", description="Predict pictures as they land in a folder.")
-    parser.add_argument("run", type=str, help="run directory of a network or a forest")
-    parser.add_argument("inbox", type=str, help="folder in which pictures land")
-    parser.add_argument("outbox", type=str, help="folder for the predictions; a stopped job continues from its content")
-    parser.add_argument("--once", action="store_true", help="predict the pictures that are in the inbox, and exit")
-    return StreamArguments(**vars(parser.parse_args(arguments)))
-
-
-@dataclass(frozen=True)
-class ExportArguments:
-    """Arguments of ``jobs/export.py``: the run, the format, and the folder to write to."""
-
-    run: str
-    format: str
-    output: str
-    overwrite: bool
-
-
-def parse_export(arguments: list[str] | None = None) -> ExportArguments:
-    parser = _Parser(prog="spark-submit jobs/export.py", description="Write a trained network in another format.")
-    parser.add_argument("run", type=str, help="run directory of a network")
-    parser.add_argument("--format", type=Literal["onnx", "tflite", "savedmodel", "keras"], default="onnx")
-    _add_output(parser, "runs/export")
-    return ExportArguments(**vars(parser.parse_args(arguments)))
 
 
 def with_underscores(arguments: list[str]) -> list[str]:
@@ -211,3 +131,55 @@ def with_underscores(arguments: list[str]) -> list[str]:
         name, equals, value = argument.partition("=")
         options.append(name.replace("-", "_").replace("__", "--", 1) + equals + value if name[:2] == "--" else argument)
     return options
+
+
+def _print_thread_error(args: threading.ExceptHookArgs) -> None:
+    """Print an exception of a thread, except in Horovod's thread that waits for Spark: the job reports that failure."""
+    from py4j.protocol import Py4JError
+
+    if not issubclass(args.exc_type, Py4JError):
+        threading.__excepthook__(args)
+
+
+def run_job(job: Callable[[], None]) -> NoReturn:
+    """Run a job's ``main`` and exit, with status 0, or with status 1 and one message for errors in input or cluster.
+
+    SIGTERM has the same effect as Ctrl-C, so that incomplete results are deleted.
+    """
+    from py4j.protocol import Py4JError, Py4JJavaError
+    from pyspark.errors import PySparkException
+
+    from evaluation.runs import RunError
+    from experiments.session import SessionError
+    from models.errors import TrainingError
+    from preprocessing.errors import InputError
+    from preprocessing.java import reason
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
+        raise KeyboardInterrupt
+
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # for names that are not UTF-8
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)  # a shell that starts the job in the background makes it ignore SIGINT
+    configure_logging()
+    threading.excepthook = _print_thread_error
+    try:
+        job()
+    except (InputError, RunError, SessionError, TrainingError) as error:
+        _exit(str(error), error)
+    except KeyboardInterrupt as error:
+        _exit("interrupted, no run was written", error)
+    except OSError as error:  # such as a full disk
+        _exit(str(error), error)
+    except (Py4JJavaError, PySparkException) as error:
+        _exit(f"Spark: {reason(error)}", error)
+    except Py4JError as error:
+        _exit("Spark has ended", error)
+    sys.exit(0)
+
+
+def _exit(message: str, error: BaseException) -> NoReturn:
+    LOGGER.debug("the cause of the error", exc_info=error)
+    LOGGER.error("; ".join([message, *getattr(error, "__notes__", [])]))
+    sys.exit(1)

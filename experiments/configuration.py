@@ -46,13 +46,13 @@ class Experiment:
             photographs in one folder per class. None: a synthetic sample, which the job generates.
         sources: several such folders, each with its own settings for reading; their paths are relative to data, if it
             is given.
-        classes: names of classes in addition to letters, digits, Del, Nothing and Space.
+        class_names: names of classes in addition to letters, digits, Del, Nothing and Space.
         run: run directory to write. None: a directory in runs/ named after the job and the time.
         overwrite: replace an existing run directory, as soon as the new run is complete.
         store: folder for the rows that Horovod's processes read, and for groups of near-duplicates; all executors must
             have access to it.
         seed: random seed of the split, the initial weights, the order of rows, the augmentation and the trees.
-        max_rejected: maximum fraction of rows that may be set aside as unusable; the job stops if there are more.
+        max_rejected: maximum fraction of rows that may be rejected as unusable; the job stops if there are more.
         fraction: fraction of the training pictures to use.
         preprocessing: conversion of pictures to rows, and of rows to features.
         split: assignment of pictures to training, validation and test set.
@@ -60,7 +60,7 @@ class Experiment:
 
     data: str | None = field(default=None, metadata=RUNTIME)
     sources: list[Source] = field(default_factory=list)
-    classes: list[str] = field(default_factory=list)
+    class_names: list[str] = field(default_factory=list)
     run: str | None = field(default=None, metadata=RUNTIME)
     overwrite: bool = field(
         default=False, metadata=_flag("replace an existing run directory, and restart an unfinished training")

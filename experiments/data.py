@@ -13,6 +13,7 @@ from pyspark.sql import SparkSession
 
 from evaluation.runs import RUN_FILE
 from experiments.configuration import Experiment, ForestExperiment
+from experiments.logs import LOGGER
 from experiments.run_directory import read_run_json
 from preprocessing import synthetic
 from preprocessing.data_settings import Source
@@ -112,7 +113,7 @@ def open_sources(storage: Storage, experiment: Experiment, store: str) -> Iterat
             work,
             experiment.preprocessing,
             experiment.split,
-            experiment.classes,
+            experiment.class_names,
             experiment.max_rejected,
             experiment.fraction,
             experiment.seed,
@@ -150,25 +151,25 @@ def source_name(experiment: Experiment) -> str:
 
 def read_images(spark: SparkSession, storage: Storage, sources: Sources, experiment: Experiment) -> PreparedImages:
     """Read, cleanse and split the images, or load the result from the store, and print the numbers of rows."""
-    print(f"reading {source_name(experiment)}", flush=True)
+    LOGGER.info(f"reading {source_name(experiment)}")
     store = None if is_synthetic(experiment) else storage.absolute(experiment.store)
     prepared = stored_images(spark, storage, sources, store)
+    LOGGER.debug(f"prepared images: {prepared.folder or 'not in the store'}")
     rows = ", ".join(f"{prepared.rows(split):,} {split}" for split in (TRAIN, VALIDATION, TEST))
-    print(f"rows: {rows}, {prepared.rejections.rejected:,} set aside; {len(prepared.classes)} classes", flush=True)
+    LOGGER.info(f"rows: {rows}, {prepared.rejections.rejected:,} rejected; {len(prepared.class_names)} classes")
     for note in prepared.notes:
-        print(note, flush=True)
+        LOGGER.info(note)
     for source, counts in prepared.balance.items():
         parts = " + ".join(f"{count:,} {name}" for name, count in counts.items() if name != "read" and count)
-        print(f"{source}: {counts['read']:,} rows read = {parts}", flush=True)
+        LOGGER.info(f"{source}: {counts['read']:,} rows read = {parts}")
     if prepared.rejections.reasons:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in prepared.rejections.reasons.items())
-        print(f"set aside: {reasons}", flush=True)
+        LOGGER.info(f"rejected: {reasons}")
     for split, counts in prepared.near_duplicates["split"].items():
         if counts["near_duplicates"]:
-            print(
+            LOGGER.info(
                 f"{counts['near_duplicates']:,} of {counts['pictures']:,} {split} pictures"
-                " have a near-duplicate in training",
-                flush=True,
+                " have a near-duplicate in training"
             )
     return prepared
 

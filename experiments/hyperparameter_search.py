@@ -21,6 +21,7 @@ from evaluation.search_report import write_search_report
 from experiments.command_line import with_overrides
 from experiments.configuration import CnnExperiment, SearchExperiment
 from experiments.data import clean_store, is_synthetic, open_sources, read_images, source_name, working_folder
+from experiments.logs import LOGGER
 from experiments.network_training import check_network, network_training, rows_per_epoch, training_rows
 from experiments.run_directory import default_run
 from experiments.run_tracking import track_search
@@ -33,9 +34,9 @@ from preprocessing.schema import TRAIN, VALIDATION
 from preprocessing.storage import Storage, local_path
 from training.cluster.horovod_backend import cores_a_process
 from training.cluster.hosts import check_hosts, check_slots
+from training.cluster.reports import TrialReporter, receiving
 from training.store import Part, write_folds
 from training.tuning.optuna_study import EPOCHS, FAILURE, Limits, finished, open_study, requeue, run_trials
-from training.tuning.trial_server import TrialAddress, trial_server
 from training.tuning.trials import TrialResult, TrialTask, train_trial
 
 # User attributes of a study: the experiment and the fingerprint of the rows that it was created with.
@@ -88,7 +89,7 @@ def best_experiment(study: optuna.Study, experiment: SearchExperiment) -> CnnExp
         "tracking": experiment.tracking,
     }
     best = with_overrides(experiment, study.best_params | values)
-    print(f"training with the values of trial {study.best_trial.number}", flush=True)
+    LOGGER.info(f"training with the values of trial {study.best_trial.number}")
     return best
 
 
@@ -122,44 +123,43 @@ def _run_trials(
     parallel: int,
 ) -> None:
     parts = [] if experiment.trial_processes else _parts(storage, experiment, prepared, folder)
-    with trial_server(spark) as server:
 
-        def run(trial: optuna.Trial) -> TrialResult:
-            server.trials[trial.number] = trial
-            resolved = with_overrides(experiment, trial.params)
-            reports = experiment.search.folds or resolved.training.epochs
-            address = TrialAddress(server.address, trial.number, experiment.search.metric, reports)
+    def run(trial: optuna.Trial) -> TrialResult:
+        resolved = with_overrides(experiment, trial.params)
+        reports = experiment.search.folds or resolved.training.epochs
+        with receiving(spark, trial) as address:
+            reporter = TrialReporter(address, experiment.search.metric, reports)
             if experiment.trial_processes is not None:
                 resolved = replace(resolved, num_proc=experiment.trial_processes)
                 trial_folder = f"{folder}/trial-{trial.number}"
                 try:
                     training = network_training(spark, storage, resolved, prepared, trial_folder)
-                    return train_trial(replace(training, trial=address), resolved.num_proc, resolved.max_restarts)
+                    return train_trial(replace(training, trial=reporter), resolved.num_proc, resolved.max_restarts)
                 finally:
                     storage.delete(trial_folder)
             return TrialTask(
-                address, resolved.network, resolved.training, prepared.shape, len(prepared.classes),
+                reporter, resolved.network, resolved.training, prepared.shape, len(prepared.class_names),
                 prepared.normalization, parts, experiment.seed, cores_a_process(spark, parallel),
             ).run(spark)  # fmt: skip
 
-        num_finished = len(finished(study))
-        if num_finished:
-            print(f"going on with {num_finished} of {experiment.trials} trials", flush=True)
-        limits = Limits(experiment.trials, experiment.timeout, experiment.patience)
-        with track_search(experiment) as track:
+    num_finished = len(finished(study))
+    if num_finished:
+        LOGGER.info(f"going on with {num_finished} of {experiment.trials} trials")
+    limits = Limits(experiment.trials, experiment.timeout, experiment.patience)
+    with track_search(experiment) as track:
 
-            def report(trial: FrozenTrial) -> None:
-                _print_trial(trial)
-                track(trial)
+        def report(trial: FrozenTrial) -> None:
+            _print_trial(trial)
+            track(trial)
 
-            def cancel() -> None:
-                with suppress(Py4JError):  # on Ctrl-C, the JVM may have ended before this process
-                    spark.sparkContext.cancelAllJobs()
+        def cancel() -> None:
+            with suppress(Py4JError):  # on Ctrl-C, the JVM may have ended before this process
+                spark.sparkContext.cancelAllJobs()
 
-            try:
-                run_trials(study, experiment.search, limits, parallel, run, cancel, report)
-            except (OptunaError, SQLAlchemyError) as error:
-                raise TrainingError(f"the study's database: {without_password(str(error).splitlines()[0])}") from error
+        try:
+            run_trials(study, experiment.search, limits, parallel, run, cancel, report)
+        except (OptunaError, SQLAlchemyError) as error:
+            raise TrainingError(f"the study's database: {without_password(str(error).splitlines()[0])}") from error
 
 
 def _parts(storage: Storage, experiment: SearchExperiment, prepared: PreparedImages, folder: str) -> list[Part]:
@@ -183,7 +183,7 @@ def _print_trial(trial: FrozenTrial) -> None:
         result = f"stopped after {trial.user_attrs[EPOCHS]} epochs, others were better"
     else:
         result = f"failed: {trial.user_attrs[FAILURE]}"
-    print(f"trial {trial.number}: {result}; {values}", flush=True)
+    LOGGER.info(f"trial {trial.number}: {result}; {values}")
 
 
 def _write_report(storage: Storage, target: str, experiment: SearchExperiment, study: optuna.Study) -> None:
@@ -204,4 +204,4 @@ def _write_report(storage: Storage, target: str, experiment: SearchExperiment, s
         for item in sorted(local.iterdir()):
             storage.delete(f"{target}/{item.name}")
             storage.upload(item, f"{target}/{item.name}")
-    print(f"{table.head(10).to_string(index=False)}\nreport {experiment.study}/report.html", flush=True)
+    LOGGER.info(f"{table.head(10).to_string(index=False)}\nreport {experiment.study}/report.html")

@@ -7,9 +7,10 @@ import re
 import shutil
 import socket
 import subprocess
-import sys
 from collections.abc import MutableMapping
 from pathlib import Path
+
+from experiments.logs import LOGGER
 
 REQUIRED_VERSION = "17"
 # Versions that are accepted for a JVM that another spark-submit has started.
@@ -39,8 +40,7 @@ def choose_java(environment: MutableMapping[str, str]) -> None:
         raise JavaError(f"{problem}: install Java {REQUIRED_VERSION}, or set JAVA_HOME to one")
     environment["JAVA_HOME"] = str(Path(packaged.origin).parent / "java-runtime")
     if java:
-        warning = f"warning: {problem}; this job runs on the Java {REQUIRED_VERSION} of its packages"
-        print(warning, file=sys.stderr, flush=True)
+        LOGGER.warning(f"{problem}; this job runs on the Java {REQUIRED_VERSION} of its packages")
 
 
 def _problem(home: str | None, java: str) -> str | None:

@@ -18,6 +18,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
 
 from experiments.java_runtime import JavaError, choose_java, ensure_local_host, ensure_utf8_locale
+from experiments.logs import LOGGER, TERMINAL, configure_logging
 from experiments.temporary_folder import enter_folder
 
 DEFAULTS = ROOT / "conf/spark-defaults.conf"
@@ -122,11 +123,13 @@ def _quoted(option: str) -> str:
 
 def main() -> int:
     arguments = sys.argv[1:]
+    os.environ[TERMINAL] = "1" if sys.stdout.isatty() else ""
+    configure_logging()
     try:
         _, lock = enter_folder()
         options = prepare(os.environ, arguments)
     except (JavaError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        LOGGER.error(str(error))
         return 1
     # The terminal sends Ctrl-C to the job, too. If the JVM did not ignore it, Spark would end immediately.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -67,7 +67,7 @@ def run_network(spark: SparkSession, experiment: CnnExperiment, stopwatch: Stopw
         if trained.profile is not None:
             storage.copy(f"{unfinished.folder}/profile", f"{staged.uri}/profile")
         model = _save_model(experiment, prepared, trained, staged.local / "model.keras")
-        predictions = predict_with_network(prepared.split(TEST), trained.model, prepared.classes)
+        predictions = predict_with_network(prepared.split(TEST), trained.model, prepared.class_names)
         finished = write_outcome(storage, staged, run, experiment, prepared, model, predictions, stopwatch)
     if tracker is not None:
         tracker.finish(storage, storage.absolute(run), experiment.register)
@@ -84,8 +84,8 @@ def _save_model(
     if trained.profile is not None:
         extra_metrics["profile"] = trained.profile
     if experiment.training.calibration:
-        validation = predict_with_network(prepared.split(VALIDATION), trained.model, prepared.classes)
-        extra_metrics["calibration"] = asdict(calibrate(trained.model, validation, prepared.classes))
+        validation = predict_with_network(prepared.split(VALIDATION), trained.model, prepared.class_names)
+        extra_metrics["calibration"] = asdict(calibrate(trained.model, validation, prepared.class_names))
     save_network(trained.model, path)
     check_saved(trained.model, path)
     return TrainedModel(

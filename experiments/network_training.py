@@ -53,7 +53,7 @@ def network_training(
         experiment.network,
         experiment.training,
         prepared.shape,
-        len(prepared.classes),
+        len(prepared.class_names),
         prepared.normalization,
         rows,
         experiment.seed,

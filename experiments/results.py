@@ -19,6 +19,7 @@ from evaluation.report import write_run_report
 from evaluation.runs import METRICS_FILE, RUN_FILE, Run, write_json
 from experiments.configuration import Experiment
 from experiments.data import is_synthetic, source_name
+from experiments.logs import LOGGER
 from experiments.run_directory import StagedRun, describe_job
 from experiments.stopwatch import Stopwatch
 from models.prediction import evaluate, mistakes_of_pairs, striking_predictions
@@ -93,22 +94,22 @@ def write_outcome(
     # read the written predictions, so that the model does not compute them again
     predictions = reader(predictions.sparkSession).parquet(f"{staged.uri}/predictions")
     with stopwatch.stage("evaluation"):
-        evaluation = evaluate(predictions, prepared.classes)
-        confusion = add_confusions(evaluation.confusions, prepared.classes)
+        evaluation = evaluate(predictions, prepared.class_names)
+        confusion = add_confusions(evaluation.confusions, prepared.class_names)
         if confusion.sum() != prepared.rows(TEST):
             raise OSError(
                 f"{staged.uri}/predictions: only {confusion.sum()} of {prepared.rows(TEST)} predictions were written"
                 " there: the folder is not the same on all hosts"
             )
-        test = summarize(confusion, prepared.classes) | {
+        test = summarize(confusion, prepared.class_names) | {
             "loss": evaluation.loss,
             "calibration_error": evaluation.calibration_error,
             "sources": {
-                name: _source_metrics(source_confusion, prepared.classes)
+                name: _source_metrics(source_confusion, prepared.class_names)
                 for name, source_confusion in evaluation.confusions.items()
             },
         }
-        pairs = confused_pairs(confusion, prepared.classes)
+        pairs = confused_pairs(confusion, prepared.class_names)
         with ThreadPoolExecutor() as pool:
             saving = pool.submit(_save_test_pictures, prepared, f"{staged.uri}/test_pictures")
             charts = _charts(prepared, model, predictions, confusion, pairs)
@@ -121,7 +122,7 @@ def write_outcome(
     )
     write_json(staged.local / RUN_FILE, finished.about)
     write_json(staged.local / METRICS_FILE, finished.metrics)
-    (staged.local / "classes.json").write_text(json.dumps(prepared.classes) + "\n", encoding="utf-8")
+    (staged.local / "class_names.json").write_text(json.dumps(prepared.class_names) + "\n", encoding="utf-8")
     (staged.local / "experiment.yaml").write_text(experiment.to_yaml(), encoding="utf-8")
     if model.history is not None:
         model.history.to_csv(staged.local / "history.csv", index=False)
@@ -136,10 +137,9 @@ def write_outcome(
 def print_outcome(run: Run) -> None:
     test = run.metrics["test"]
     low, high = test["accuracy_interval"]
-    print(
+    LOGGER.info(
         f"test accuracy {test['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f}),"
-        f" macro F1 {test['macro']['f1']:.4f}, {run.metrics['source']}\nreport {run.path}/report.html",
-        flush=True,
+        f" macro F1 {test['macro']['f1']:.4f}, {run.metrics['source']}\nreport {run.path}/report.html"
     )
 
 
@@ -205,7 +205,7 @@ def _charts(
         queries.append(mistakes_of_pairs(predictions, test, names, MISTAKES_PER_PAIR))
     with ThreadPoolExecutor() as pool:
         striking, *mistakes = (pool.submit(_pictures, query, prepared.shape) for query in queries)
-        yield "confusion_matrix", figures.confusion_heatmap(confusion, prepared.classes)
+        yield "confusion_matrix", figures.confusion_heatmap(confusion, prepared.class_names)
         if model.history is not None:
             yield "training_curves", figures.training_curves(model.history, model.train["best_epoch"])
         if model.importance is not None:
@@ -226,6 +226,6 @@ def _save_test_pictures(prepared: PreparedImages, path: str) -> None:
 
 def _pictures(predicted: DataFrame, shape: tuple[int, int, int]) -> list[Picture]:
     return [
-        Picture(to_array(row["pixels"], shape), row["label"], row["prediction"], row["probability"])
+        Picture(to_array(row["pixels"], shape), row["label"], row["letter"], row["probability"])
         for row in predicted.collect()
     ]

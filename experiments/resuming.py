@@ -12,6 +12,7 @@ import yaml
 
 from experiments.configuration import CnnExperiment
 from experiments.data import CHECKPOINTS, TRAINING, make_store_folder
+from experiments.logs import LOGGER
 from experiments.run_directory import StagedRun
 from preprocessing.errors import InputError
 from preprocessing.prepare import PreparedImages
@@ -102,7 +103,7 @@ def unfinished_run(storage: Storage, experiment: CnnExperiment, run: str, staged
         elif not experiment.resume:  # no epoch has finished
             storage.delete(folder)
     elif experiment.resume:
-        print(f"{run}: nothing to resume, this is the beginning", flush=True)
+        LOGGER.info(f"{run}: nothing to resume, this is the beginning")
     created = storage.missing_folders(folder)
     make_store_folder(storage, experiment, folder)
     try:

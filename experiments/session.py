@@ -1,26 +1,23 @@
-"""The Spark session of a job, and the exit status and message of a job that fails."""
+"""The Spark session of a job."""
 
 import importlib
-import io
 import logging
 import os
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import warnings
 import zipfile
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from experiments.java_runtime import SUPPORTED_VERSIONS, JavaError
 from experiments.launch import prepare
+from experiments.logs import LOGGER, configure_logging
 from experiments.temporary_folder import enter_folder
 from models.imports import no_garbage
 from preprocessing.java import reason
@@ -78,6 +75,7 @@ def open_session(name: str, needed: tuple[str, ...] = ()) -> "SparkSession":
         SessionError: Spark cannot be started, or its Python workers cannot run this project.
         OSError: the temporary folder cannot be written.
     """
+    configure_logging()  # for a notebook
     _silence_libraries()
     folder, _ = enter_folder()  # locked until this process ends
     if "PYSPARK_GATEWAY_PORT" not in os.environ:  # the job was not started by spark-submit
@@ -119,6 +117,10 @@ def open_session(name: str, needed: tuple[str, ...] = ()) -> "SparkSession":
     if str(context.master).split("[")[0] == "local":  # a cluster may have no free slot
         # not a daemon thread: Spark prints errors if the process ends in the middle of a Spark job
         threading.Thread(target=_start_workers, args=(context,)).start()
+    LOGGER.debug(
+        f"Spark {context.version}, master {context.master}, application {context.applicationId},"
+        f" {context.defaultParallelism} task slots, user interface {context.uiWebUrl}"
+    )
     return spark
 
 
@@ -229,50 +231,3 @@ def zip_packages(folder: Path) -> Path:
                 if file.is_file() and file.suffix != ".pyc":
                     archive.write(file, file.relative_to(ROOT))
     return path
-
-
-def _print_thread_error(args: threading.ExceptHookArgs) -> None:
-    """Print an exception of a thread, except in Horovod's thread that waits for Spark: the job reports that failure."""
-    from py4j.protocol import Py4JError
-
-    if not issubclass(args.exc_type, Py4JError):
-        threading.__excepthook__(args)
-
-
-def run_job(job: Callable[[], None]) -> NoReturn:
-    """Run a job's ``main`` and exit, with status 0, or with status 1 and one message for errors in input or cluster.
-
-    SIGTERM has the same effect as Ctrl-C, so that incomplete results are deleted.
-    """
-    from py4j.protocol import Py4JError, Py4JJavaError
-    from pyspark.errors import PySparkException
-
-    from evaluation.runs import RunError
-    from models.errors import TrainingError
-    from preprocessing.errors import InputError
-
-    def stop(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
-        raise KeyboardInterrupt
-
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # for names that are not UTF-8
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)  # a shell that starts the job in the background makes it ignore SIGINT
-    threading.excepthook = _print_thread_error
-    try:
-        job()
-    except (InputError, RunError, SessionError, TrainingError) as error:
-        sys.exit(_with_notes(str(error), error))
-    except KeyboardInterrupt as error:
-        sys.exit(_with_notes("interrupted, no run was written", error))
-    except OSError as error:  # such as a full disk
-        sys.exit(_with_notes(str(error), error))
-    except (Py4JJavaError, PySparkException) as error:
-        sys.exit(_with_notes(f"Spark: {reason(error)}", error))
-    except Py4JError as error:
-        sys.exit(_with_notes("Spark has ended", error))
-    sys.exit(0)
-
-
-def _with_notes(message: str, error: BaseException) -> str:
-    return "; ".join([f"error: {message}", *getattr(error, "__notes__", [])])

@@ -4,6 +4,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from experiments.logs import LOGGER
+
 _STARTED = time.monotonic()
 
 
@@ -22,3 +24,4 @@ class Stopwatch:
         start = time.monotonic()
         yield
         self.seconds[name] = time.monotonic() - start
+        LOGGER.debug(f"{name} took {self.seconds[name]:.1f} s")

@@ -13,6 +13,7 @@ from evaluation.metrics import add_confusions, summarize
 from evaluation.studies import Study, Training
 from experiments.configuration import NetworkExperiment
 from experiments.data import clean_store, is_synthetic, open_sources, read_images, source_name, working_folder
+from experiments.logs import LOGGER
 from experiments.network_training import check_network
 from experiments.run_directory import StagedRun, default_run, staged_run
 from models.calibration import calibrate
@@ -101,15 +102,17 @@ def train_and_evaluate(
     training = replace(training, checkpoints=Checkpoints(f"{folder}/checkpoints-{name}"))
     trained = train(training, experiment.num_proc, experiment.max_restarts)
     if experiment.training.calibration:
-        validation = predict_with_network(prepared.split(VALIDATION), trained.model, prepared.classes)
-        calibrate(trained.model, validation, prepared.classes)
-    evaluation = evaluate(predict_with_network(prepared.split(TEST), trained.model, prepared.classes), prepared.classes)
-    test = summarize(add_confusions(evaluation.confusions, prepared.classes), prepared.classes) | {
+        validation = predict_with_network(prepared.split(VALIDATION), trained.model, prepared.class_names)
+        calibrate(trained.model, validation, prepared.class_names)
+    evaluation = evaluate(
+        predict_with_network(prepared.split(TEST), trained.model, prepared.class_names), prepared.class_names
+    )
+    test = summarize(add_confusions(evaluation.confusions, prepared.class_names), prepared.class_names) | {
         "loss": evaluation.loss
     }
-    print(f"{name}: test accuracy {test['accuracy']:.4f}, loss {test['loss']:.4f}", flush=True)
+    LOGGER.info(f"{name}: test accuracy {test['accuracy']:.4f}, loss {test['loss']:.4f}")
     return Training(name, trained.history, trained.best_epoch, trained.loss_curve, test, about)
 
 
 def print_study(run: str, table: Any) -> None:
-    print(f"{table.to_string(index=False)}\nreport {run}/report.html", flush=True)
+    LOGGER.info(f"{table.to_string(index=False)}\nreport {run}/report.html")

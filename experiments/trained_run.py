@@ -76,5 +76,5 @@ def open_network(storage: Storage, run: Run) -> tuple[keras.Model, list[str], Pr
 
 
 def _read_settings(storage: Storage, folder: str) -> tuple[list[str], Preprocessing]:
-    class_names = json.loads(storage.read_text(f"{folder}/classes.json"))
+    class_names = json.loads(storage.read_text(f"{folder}/class_names.json"))
     return class_names, preprocessing_of(storage.read_text(f"{folder}/experiment.yaml"))

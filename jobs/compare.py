@@ -8,12 +8,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from experiments.command_line import CompareArguments, parse_compare
-from experiments.session import open_session, run_job
+from experiments.arguments import CompareArguments
+from experiments.command_line import parse_arguments, run_job
+from experiments.logs import LOGGER
+from experiments.session import open_session
 
 
 def main() -> None:
-    arguments: CompareArguments = parse_compare()
+    arguments = parse_arguments(CompareArguments, "Compare runs on the same test set.")
     spark = open_session("compare")
 
     from itertools import combinations
@@ -52,11 +54,11 @@ def main() -> None:
         write_comparison_report(staged.local / "report.html", runs, comparison, staged.local / "figures")
     for run in runs:
         low, high = run.metrics["test"]["accuracy_interval"]
-        print(f"{run.name}: test accuracy {run.metrics['test']['accuracy']:.4f} ({low:.4f} to {high:.4f})")
+        LOGGER.info(f"{run.name}: test accuracy {run.metrics['test']['accuracy']:.4f} ({low:.4f} to {high:.4f})")
     for pair in comparison["pairs"]:
         counts = f"{pair['only_first']:,} against {pair['only_second']:,}"
-        print(f"{pair['verdict']}: {counts}, p {p_value(pair['p_value'])}")
-    print(f"report {arguments.output}/report.html", flush=True)
+        LOGGER.info(f"{pair['verdict']}: {counts}, p {p_value(pair['p_value'])}")
+    LOGGER.info(f"report {arguments.output}/report.html")
 
 
 if __name__ == "__main__":

@@ -11,9 +11,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from experiments.command_line import parse_experiment
+from experiments.command_line import parse_experiment, run_job
 from experiments.configuration import OptimizersExperiment
-from experiments.session import open_session, run_job
+from experiments.logs import LOGGER
+from experiments.session import open_session
 
 
 def main() -> None:
@@ -30,7 +31,7 @@ def main() -> None:
         trainings = []
         for optimizer in experiment.optimizers:
             rate = optimizer.learning_rate
-            print(f"training with {optimizer.name}, learning rate {rate:g}", flush=True)
+            LOGGER.info(f"training with {optimizer.name}, learning rate {rate:g}")
             settings = replace(experiment.training, optimizer=optimizer.settings, learning_rate=rate)
             trainings.append(
                 train_and_evaluate(

@@ -11,9 +11,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from experiments.command_line import parse_experiment
+from experiments.command_line import parse_experiment, run_job
 from experiments.configuration import CrossValidationExperiment
-from experiments.session import open_session, run_job
+from experiments.logs import LOGGER
+from experiments.session import open_session
 
 
 def main() -> None:
@@ -37,10 +38,9 @@ def main() -> None:
                 # the number of steps is the same as with all sources or signers
                 factor = rows_per_epoch(experiment, opened.prepared) / rows_per_epoch(experiment, fold)
                 settings = replace(experiment, training=experiment.training.times(factor))
-                print(
+                LOGGER.info(
                     f"leaving out {name}: {fold.rows(TRAIN):,} pictures to train on, {fold.rows(TEST):,} to evaluate"
-                    f" on, {len(fold.classes)} classes, {settings.training.all_epochs} epochs",
-                    flush=True,
+                    f" on, {len(fold.class_names)} classes, {settings.training.all_epochs} epochs"
                 )
                 training = network_training(spark, storage, settings, fold, folder)
                 trainings.append(

@@ -8,15 +8,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from experiments.command_line import ExportArguments, parse_export
-from experiments.session import open_session, run_job
+from experiments.arguments import ExportArguments
+from experiments.command_line import parse_arguments, run_job
+from experiments.logs import LOGGER
+from experiments.session import open_session
 
 # Maximum difference between the probabilities of a network in two formats, whose kernels round differently.
 TOLERANCE = 1e-3
 
 
 def main() -> None:
-    arguments: ExportArguments = parse_export()
+    arguments = parse_arguments(ExportArguments, "Write a trained network in another format.")
     spark = open_session("export", ("models.export", "experiments.trained_run"))
 
     import numpy as np
@@ -48,10 +50,9 @@ def main() -> None:
                 f" {TOLERANCE:g}"
             )
     num_different = int((probabilities.argmax(axis=1) != expected.argmax(axis=1)).sum())
-    print(
+    LOGGER.info(
         f"{arguments.output}: answers as the run does on {len(pixels):,} of its test pictures, {num_different} with"
-        f" another letter; probabilities differ by {difference:.1g} at most",
-        flush=True,
+        f" another letter; probabilities differ by {difference:.1g} at most"
     )
 
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from experiments.command_line import parse_experiment
+from experiments.command_line import parse_experiment, run_job
 from experiments.configuration import LearningCurveExperiment
-from experiments.session import open_session, run_job
+from experiments.logs import LOGGER
+from experiments.session import open_session
 
 
 def main() -> None:
@@ -35,7 +36,7 @@ def main() -> None:
             images = keep_fraction(opened.prepared.images, fraction, experiment.seed)
             with open_subset(opened, storage, images) as (subset, folder):
                 rows = subset.rows(TRAIN)
-                print(f"training on {rows:,} pictures, {settings.training.all_epochs} epochs", flush=True)
+                LOGGER.info(f"training on {rows:,} pictures, {settings.training.all_epochs} epochs")
                 training = network_training(spark, storage, settings, subset, folder)
                 trainings.append(train_and_evaluate(training, f"{fraction:g}", folder, settings, subset, rows=rows))
         table = opened.study.write_learning_curve(opened.staged.local, trainings)

@@ -8,13 +8,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from experiments.command_line import PredictArguments, parse_predict
-from experiments.session import open_session, run_job
+from experiments.arguments import PredictArguments
+from experiments.command_line import parse_arguments, run_job
+from experiments.logs import LOGGER
+from experiments.session import open_session
 from experiments.stopwatch import Stopwatch
 
 
 def main() -> None:
-    arguments: PredictArguments = parse_predict()
+    arguments = parse_arguments(PredictArguments, "Predict pictures with a trained run.")
     spark = open_session("predict", ("models.prediction", "experiments.trained_run"))
 
     from evaluation.figures import Picture, picture_grid, save_figures
@@ -26,6 +28,7 @@ def main() -> None:
     from preprocessing.cleansing import check_counts
     from preprocessing.inputs import read_input
     from preprocessing.prepare import to_array
+    from preprocessing.read_rows import ReadContext
     from preprocessing.storage import Storage, reader
     from training.cluster.hosts import check_hosts
 
@@ -35,11 +38,12 @@ def main() -> None:
     inputs = [path, storage.absolute(arguments.run)]
     with staged_run(storage, arguments.output, arguments.overwrite, "predict", inputs=inputs) as staged:
         check_hosts(spark, readable=[path], writable=[staged.uri])
-        print(f"reading {arguments.input}", flush=True)
-        read = read_input(spark, storage, path, staged.work, trained.preprocessing, trained.class_names)
+        LOGGER.info(f"reading {arguments.input}")
+        context = ReadContext(spark, storage, staged.work, trained.preprocessing, trained.class_names)
+        read = read_input(context, path)
         rows = read.table
         for note in read.notes:
-            print(note, flush=True)
+            LOGGER.info(note)
         with stopwatch.stage("prediction"):
             answer(rows, trained.predict, trained.class_names).write.parquet(f"{staged.uri}/predictions")
         answers = reader(spark).parquet(f"{staged.uri}/predictions")
@@ -64,19 +68,19 @@ def main() -> None:
         for table in read.kept:
             table.unpersist()
     speed = metrics["rows"] / stopwatch.seconds["prediction"]
-    print(f"{metrics['rows']:,} rows, {metrics['rejected']:,} of them not usable, {speed:,.0f} rows/s")
+    LOGGER.info(f"{metrics['rows']:,} rows, {metrics['rejected']:,} of them not usable, {speed:,.0f} rows/s")
     for reason, count in metrics["reasons"].items():
-        print(f"not usable: {reason} {count:,}")
+        LOGGER.info(f"not usable: {reason} {count:,}")
     if "accuracy" in metrics:
         low, high = metrics["accuracy_interval"]
-        print(
+        LOGGER.info(
             f"accuracy {metrics['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f}) on {metrics['labeled']:,} rows"
         )
     if metrics["other_labels"]:
         counts = ", ".join(f"{label} {count:,}" for label, count in metrics["other_labels"].items())
         total = sum(metrics["other_labels"].values())
-        print(f"{total:,} of them cannot be right, as the run knows no such class: {counts}")
-    print(f"predictions {arguments.output}/predictions", flush=True)
+        LOGGER.info(f"{total:,} of them cannot be right, as the run knows no such class: {counts}")
+    LOGGER.info(f"predictions {arguments.output}/predictions")
 
 
 if __name__ == "__main__":

@@ -9,15 +9,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from experiments.command_line import StreamArguments, parse_stream
-from experiments.session import open_session, run_job
+from experiments.arguments import StreamArguments
+from experiments.command_line import parse_arguments, run_job
+from experiments.logs import LOGGER
+from experiments.session import open_session
 
 # The interval between two scans of the inbox.
 SECONDS = 0.5
 
 
 def main() -> None:
-    arguments: StreamArguments = parse_stream()
+    arguments = parse_arguments(StreamArguments, "Predict pictures as they land in a folder.")
     spark = open_session("stream", ("models.prediction", "experiments.trained_run"))
 
     from pyspark.errors import StreamingQueryException
@@ -46,7 +48,7 @@ def main() -> None:
         scanner = Inbox(storage, inbox, stream.notes)
         check_hosts(spark, readable=[inbox], writable=[outbox])
         query = stream.start(SECONDS)
-        print(f"looking at {arguments.inbox}; Ctrl-C ends it, and the same command goes on", flush=True)
+        LOGGER.info(f"looking at {arguments.inbox}; Ctrl-C ends it, and the same command goes on")
         try:
             while query.isActive:
                 num_noted, num_incomplete = scanner.look()

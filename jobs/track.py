@@ -9,12 +9,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from experiments.command_line import TrackArguments, parse_track
-from experiments.session import open_session, run_job
+from experiments.arguments import TrackArguments
+from experiments.command_line import parse_arguments, run_job
+from experiments.logs import LOGGER
+from experiments.session import open_session
 
 
 def main() -> None:
-    arguments: TrackArguments = parse_track()
+    arguments = parse_arguments(TrackArguments, "Send a finished run directory to MLflow.")
     spark = open_session("track", ("tracking.mlflow_tracker",))
 
     from evaluation.runs import RunError
@@ -32,7 +34,7 @@ def main() -> None:
     tracker.finish(storage, storage.absolute(run.files), arguments.register)
     if tracker.lost:
         raise RunError(f"{run.path} was not sent")
-    print(f"{run.path} is run {tracker.run_id} of {without_password(uri)}", flush=True)
+    LOGGER.info(f"{run.path} is run {tracker.run_id} of {without_password(uri)}")
 
 
 if __name__ == "__main__":

@@ -10,9 +10,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from experiments.command_line import parse_experiment
+from experiments.command_line import parse_experiment, run_job
 from experiments.configuration import ForestExperiment
-from experiments.session import open_session, run_job
+from experiments.logs import LOGGER
+from experiments.session import open_session
 from experiments.stopwatch import Stopwatch
 
 
@@ -43,7 +44,7 @@ def main() -> None:
         with stopwatch.stage("preprocessing"):
             prepared = read_images(spark, storage, sources, experiment)
             features = prepared.pipeline.transform(prepared.split(TRAIN)).select("id", "features", "label_index")
-        print(f"growing {experiment.forest.trees} trees, {experiment.forest.max_depth} deep at most", flush=True)
+        LOGGER.info(f"growing {experiment.forest.trees} trees, {experiment.forest.max_depth} deep at most")
         with data_charts(prepared, staged.local / "figures", source_name(experiment)), stopwatch.stage("training"):
             forest = train_forest(features, experiment.forest, experiment.seed)
         forest.write().save(f"{staged.uri}/model")
@@ -61,7 +62,7 @@ def main() -> None:
                 "pca": pca and {"components": pca.getK(), "variance": float(pca.explainedVariance.toArray().sum())}
             },
         )
-        predictions = predict_with_forest(prepared.split(TEST), prepared.pipeline, forest, prepared.classes)
+        predictions = predict_with_forest(prepared.split(TEST), prepared.pipeline, forest, prepared.class_names)
         finished = write_outcome(storage, staged, run, experiment, prepared, model, predictions, stopwatch)
         check_saved(storage, staged.uri, forest)
     if tracker is not None:

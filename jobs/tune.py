@@ -10,9 +10,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from experiments.command_line import parse_experiment, with_overrides
+from experiments.command_line import parse_experiment, run_job, with_overrides
 from experiments.configuration import SearchExperiment
-from experiments.session import open_session, run_job
+from experiments.session import open_session
 from experiments.stopwatch import Stopwatch
 
 

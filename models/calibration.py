@@ -20,7 +20,7 @@ class Calibration:
     loss_after: float
 
 
-def calibrate(model: keras.Model, predictions: DataFrame, classes: list[str]) -> Calibration:
+def calibrate(model: keras.Model, predictions: DataFrame, class_names: list[str]) -> Calibration:
     """Divide a network's logits by the temperature that maximizes the likelihood of the validation labels.
 
     The predicted classes stay the same; only the probabilities change. The weights of the last layer are divided by
@@ -29,10 +29,10 @@ def calibrate(model: keras.Model, predictions: DataFrame, classes: list[str]) ->
     Args:
         model: a network that ends in a dense layer with softmax; it is changed in place.
         predictions: predictions of the validation rows, with the columns of ``PREDICTIONS``.
-        classes: class names in the order of the probabilities.
+        class_names: class names in the order of the probabilities.
     """
     rows = predictions.orderBy("id").limit(SAMPLE_ROWS).select("label", "probabilities").toPandas()
-    class_indices = {name: index for index, name in enumerate(classes)}
+    class_indices = {name: index for index, name in enumerate(class_names)}
     labels = rows["label"].map(class_indices).to_numpy()
     logits = np.log(np.maximum(np.stack(rows["probabilities"].to_list()).astype(np.float64), 1e-30))
 

@@ -27,14 +27,14 @@ _BATCH_SIZE = 16
 
 
 def export_network(
-    network: keras.Model, classes: list[str], preprocessing: Preprocessing, kind: str, folder: Path
+    network: keras.Model, class_names: list[str], preprocessing: Preprocessing, kind: str, folder: Path
 ) -> Predict:
-    """Write a network, ``classes.json`` and ``preprocessing.json`` into a folder.
+    """Write a network, ``class_names.json`` and ``preprocessing.json`` into a folder.
 
     Args:
         network: network from ``uint8`` pixels ``(n, pixels)`` to ``float32`` probabilities ``(n, classes)``; the
             exported network has the same input and output.
-        classes: class names in the order of the probabilities.
+        class_names: class names in the order of the probabilities.
         preprocessing: how the pictures were preprocessed.
         kind: file format, one of ``FORMATS``.
         folder: an existing empty folder.
@@ -42,7 +42,7 @@ def export_network(
     Returns:
         The predict function of the exported network, loaded from its file.
     """
-    metadata = {"classes": classes, "preprocessing": asdict(preprocessing)}
+    metadata = {"class_names": class_names, "preprocessing": asdict(preprocessing)}
     for name, content in metadata.items():
         (folder / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
     return FORMATS[kind](network, folder, metadata)
@@ -132,7 +132,7 @@ def _tflite(network: keras.Model, folder: Path, _: dict[str, Any]) -> Predict:
 def _saved_model(network: keras.Model, folder: Path, metadata: dict[str, Any]) -> Predict:
     module = tf.Module()
     module.network = network
-    class_names = tf.constant(metadata["classes"])
+    class_names = tf.constant(metadata["class_names"])
 
     def serve(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
         probabilities = network(pixels, training=False)

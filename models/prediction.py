@@ -38,7 +38,7 @@ PREDICTIONS = T.StructType(
         T.StructField("id", T.StringType(), False),
         T.StructField("source", T.StringType(), False),
         T.StructField("label", T.StringType(), False),
-        T.StructField("prediction", T.StringType(), False),
+        T.StructField("letter", T.StringType(), False),
         # In the order of the class names.
         T.StructField("probabilities", T.ArrayType(T.FloatType(), False), False),
     ]
@@ -66,13 +66,13 @@ ANSWERS = T.StructType(
 )
 
 
-def predict_with_network(images: DataFrame, model: keras.Model, classes: list[str]) -> DataFrame:
+def predict_with_network(images: DataFrame, model: keras.Model, class_names: list[str]) -> DataFrame:
     """Predict the columns of ``PREDICTIONS`` for an image table; the model is loaded once per Python worker.
 
     Args:
         images: image table with the columns ``id``, ``source``, ``label`` and ``pixels``.
         model: the network.
-        classes: class names in the order of the probabilities.
+        class_names: class names in the order of the probabilities.
     """
     model_bytes = images.sparkSession.sparkContext.broadcast(_to_bytes(model))
 
@@ -82,14 +82,14 @@ def predict_with_network(images: DataFrame, model: keras.Model, classes: list[st
             # A direct reference to _load would import TensorFlow earlier, when this function is unpickled.
             from models import prediction
 
-        network, class_names = prediction._load(model_bytes.value), np.array(classes)
+        network, names = prediction._load(model_bytes.value), np.array(class_names)
         for batch in (batch for batch in batches if batch.num_rows):
             pixels = to_rows(batch.column("pixels"))
             size = min(BATCH, max(16, BATCH_BYTES // pixels.shape[1]))
             probabilities = np.concatenate([network(pixels[i : i + size]).numpy() for i in range(0, len(pixels), size)])
             columns = [
                 *(batch.column(name) for name in ("id", "source", "label")),
-                pa.array(class_names[probabilities.argmax(axis=1)]),
+                pa.array(names[probabilities.argmax(axis=1)]),
                 lists(probabilities),
             ]
             yield pa.RecordBatch.from_arrays(columns, names=PREDICTIONS.names)
@@ -98,7 +98,7 @@ def predict_with_network(images: DataFrame, model: keras.Model, classes: list[st
 
 
 def predict_with_forest(
-    images: DataFrame, pipeline: PipelineModel, forest: RandomForestClassificationModel, classes: list[str]
+    images: DataFrame, pipeline: PipelineModel, forest: RandomForestClassificationModel, class_names: list[str]
 ) -> DataFrame:
     """Predict the columns of ``PREDICTIONS`` for an image table, see :func:`predict_with_network`."""
     # The label stages are for training only; new rows may have unknown labels.
@@ -107,19 +107,17 @@ def predict_with_forest(
     )
     predicted = forest.transform(features.transform(images))
     probabilities = vector_to_array(F.col("probability"), dtype="float32")
-    prediction = _class_name(F.col("prediction"), classes)
-    return predicted.select(
-        "id", "source", "label", prediction.alias("prediction"), probabilities.alias("probabilities")
-    )
+    letter = F.element_at(F.lit(class_names), F.col("prediction").cast("int") + 1)
+    return predicted.select("id", "source", "label", letter.alias("letter"), probabilities.alias("probabilities"))
 
 
-def answer(rows: DataFrame, predict: Callable[[DataFrame], DataFrame], classes: list[str]) -> DataFrame:
+def answer(rows: DataFrame, predict: Callable[[DataFrame], DataFrame], class_names: list[str]) -> DataFrame:
     """Predict the usable rows and pass on the rejected ones with their reasons.
 
     Args:
-        rows: rows with the columns of :data:`preprocessing.inputs.INPUT_TABLE`.
+        rows: rows with the columns of :data:`preprocessing.schema.INPUT_TABLE`.
         predict: function from the columns id, source, label and pixels to the columns of ``PREDICTIONS``.
-        classes: class names in the order of the probabilities.
+        class_names: class names in the order of the probabilities.
 
     Returns:
         One row with the columns of ``ANSWERS`` for each input row.
@@ -127,13 +125,13 @@ def answer(rows: DataFrame, predict: Callable[[DataFrame], DataFrame], classes: 
     usable = rows.where(F.col("reason").isNull()).select(
         "id", F.lit("").alias("source"), F.coalesce("label", F.lit("")).alias("label"), "pixels"
     )
-    candidates = F.arrays_zip(F.col("probabilities").alias("probability"), F.lit(classes).alias("letter"))
+    candidates = F.arrays_zip(F.col("probabilities").alias("probability"), F.lit(class_names).alias("letter"))
     best = F.slice(F.reverse(F.array_sort(candidates)), 1, 1 + NUM_ALTERNATIVES)
     predicted = predict(usable).withColumn("best", best)
     answered = predicted.select(
         "id",
         F.when(F.col("label") != "", F.col("label")).alias("label"),
-        F.col("prediction").alias("letter"),
+        "letter",
         F.array_max("probabilities").alias("probability"),
         F.slice("best", 2, NUM_ALTERNATIVES).alias("next"),
         *(F.lit(None).cast("string").alias(name) for name in ("reason", "detail")),
@@ -147,12 +145,12 @@ def answer(rows: DataFrame, predict: Callable[[DataFrame], DataFrame], classes: 
     return answered.union(rows.where(F.col("reason").isNotNull()).select(rejected_columns))
 
 
-def count_answers(answers: DataFrame, classes: list[str]) -> tuple[dict[str, Any], np.ndarray, list[str]]:
+def count_answers(answers: DataFrame, class_names: list[str]) -> tuple[dict[str, Any], np.ndarray, list[str]]:
     """Count answers in one pass over them.
 
     Args:
         answers: rows with the columns of ``ANSWERS``.
-        classes: class names.
+        class_names: class names.
 
     Returns:
         A tuple ``(counts, confusion, labels)``. ``counts`` has the numbers of ``rows``, ``rejected`` rows with their
@@ -162,8 +160,8 @@ def count_answers(answers: DataFrame, classes: list[str]) -> tuple[dict[str, Any
     """
     label_if_usable = F.when(F.col("reason").isNull(), F.col("label")).alias("label")
     groups = answers.groupBy("reason", label_if_usable, "letter").count().orderBy("reason", "label").collect()
-    other_labels = sorted({row["label"] for row in groups if row["label"] is not None} - set(classes))
-    labels = [*classes, *other_labels]
+    other_labels = sorted({row["label"] for row in groups if row["label"] is not None} - set(class_names))
+    labels = [*class_names, *other_labels]
     label_indices = {label: index for index, label in enumerate(labels)}
     confusion = np.zeros((len(labels), len(labels)), dtype=np.int64)
     counts = dict.fromkeys(("rows", "rejected", "unlabeled", "labeled"), 0)
@@ -199,28 +197,28 @@ class Evaluation:
     calibration_error: float
 
 
-def evaluate(predictions: DataFrame, classes: list[str]) -> Evaluation:
+def evaluate(predictions: DataFrame, class_names: list[str]) -> Evaluation:
     """Evaluate predictions in one pass over them.
 
     Args:
         predictions: rows with the columns of ``PREDICTIONS``.
-        classes: class names in the order of the probabilities.
+        class_names: class names in the order of the probabilities.
     """
-    class_indices = {name: index for index, name in enumerate(classes)}
+    class_indices = {name: index for index, name in enumerate(class_names)}
     index_map = F.create_map(*[F.lit(value) for pair in class_indices.items() for value in pair])
     probability = F.array_max("probabilities")
     likelihood = F.col("probabilities")[index_map[F.col("label")]]
     by_bin = F.least(F.floor(probability * _BINS), F.lit(_BINS - 1)).alias("bin")
-    groups = predictions.groupBy("source", "label", "prediction", by_bin).agg(
+    groups = predictions.groupBy("source", "label", "letter", by_bin).agg(
         F.count(F.lit(1)).alias("count"),
         F.sum(-F.log(F.greatest(likelihood, F.lit(1e-7)))).alias("loss"),
-        F.sum((F.col("label") == F.col("prediction")).cast("double") - probability).alias("gap"),
+        F.sum((F.col("label") == F.col("letter")).cast("double") - probability).alias("gap"),
     )
     confusions: dict[str, np.ndarray] = {}
     gaps, loss, total = np.zeros(_BINS), 0.0, 0
     for row in groups.orderBy("source").collect():
-        confusion = confusions.setdefault(row["source"], np.zeros((len(classes), len(classes)), dtype=np.int64))
-        confusion[class_indices[row["label"]], class_indices[row["prediction"]]] += row["count"]
+        confusion = confusions.setdefault(row["source"], np.zeros((len(class_names), len(class_names)), dtype=np.int64))
+        confusion[class_indices[row["label"]], class_indices[row["letter"]]] += row["count"]
         gaps[row["bin"]] += row["gap"]
         loss += row["loss"]
         total += row["count"]
@@ -231,7 +229,7 @@ def striking_predictions(predictions: DataFrame, images: DataFrame, limit: int) 
     """Select predictions for display: the most confident mistakes first, then some correct predictions.
 
     Returns:
-        At most ``limit`` rows with the columns ``pixels``, ``label``, ``prediction`` and ``probability``.
+        At most ``limit`` rows with the columns ``pixels``, ``label``, ``letter`` and ``probability``.
     """
     confident_mistakes_first = F.when(_is_wrong(), -F.col("probability"))
     selected = _top_probabilities(predictions).orderBy(_is_wrong().desc(), confident_mistakes_first, "id").limit(limit)
@@ -239,30 +237,26 @@ def striking_predictions(predictions: DataFrame, images: DataFrame, limit: int) 
 
 
 def mistakes_of_pairs(predictions: DataFrame, images: DataFrame, pairs: list[tuple[str, str]], limit: int) -> DataFrame:
-    """Select at most ``limit`` mistakes of each ``(label, prediction)`` pair, see :func:`striking_predictions`."""
-    row_number = F.row_number().over(Window.partitionBy("label", "prediction").orderBy("id"))
-    in_pairs = F.concat_ws(">", "label", "prediction").isin([f"{label}>{prediction}" for label, prediction in pairs])
+    """Select at most ``limit`` mistakes of each ``(label, letter)`` pair, see :func:`striking_predictions`."""
+    row_number = F.row_number().over(Window.partitionBy("label", "letter").orderBy("id"))
+    in_pairs = F.concat_ws(">", "label", "letter").isin([f"{label}>{letter}" for label, letter in pairs])
     mistakes = _top_probabilities(predictions).where(_is_wrong() & in_pairs).withColumn("row_number", row_number)
     return _with_pixels(mistakes.where(F.col("row_number") <= limit), images)
 
 
 def _is_wrong() -> Column:
-    return F.col("label") != F.col("prediction")
+    return F.col("label") != F.col("letter")
 
 
 def _top_probabilities(predictions: DataFrame) -> DataFrame:
-    return predictions.select("id", "label", "prediction", F.array_max("probabilities").alias("probability"))
+    return predictions.select("id", "label", "letter", F.array_max("probabilities").alias("probability"))
 
 
 def _with_pixels(predictions: DataFrame, images: DataFrame) -> DataFrame:
     rows = images.select("id", "pixels").join(F.broadcast(predictions), "id", how="inner")
     return rows.orderBy(_is_wrong().desc(), F.col("probability").desc(), "id").select(
-        "pixels", "label", "prediction", "probability"
+        "pixels", "label", "letter", "probability"
     )
-
-
-def _class_name(index: Column, class_names: list[str]) -> Column:
-    return F.element_at(F.lit(class_names), index.cast("int") + 1)
 
 
 def _to_bytes(model: keras.Model) -> bytes:
@@ -310,7 +304,7 @@ def count_disagreements(spark: SparkSession, first: str, second: str) -> tuple[i
     """
 
     def correct(path: str, name: str) -> DataFrame:
-        return reader(spark).parquet(path).select("id", (F.col("prediction") == F.col("label")).alias(name))
+        return reader(spark).parquet(path).select("id", (F.col("letter") == F.col("label")).alias(name))
 
     counts = {
         (row["first"], row["second"]): row["count"]

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
@@ -23,6 +24,8 @@ from preprocessing.schema import IMAGE_TABLE, REJECTED_TABLE, TEST, TRAIN, VALID
 from preprocessing.sources import Sources, list_sources
 from preprocessing.splitting import CountedImages
 from preprocessing.storage import Storage, local_path, reader
+
+LOGGER = logging.getLogger("handshape")
 
 # A process reads one part file at a time. There are at least 12, which can be divided equally among 1, 2, 3, 4, 6 or 12
 # processes.
@@ -61,7 +64,7 @@ def stored_images(spark: SparkSession, storage: Storage, sources: Sources, store
 
     def wait() -> None:
         waited.append(True)
-        print("waiting for another job that prepares the same images", flush=True)
+        LOGGER.info("waiting for another job that prepares the same images")
 
     try:
         with claimed(storage, folder, wait):
@@ -74,7 +77,7 @@ def stored_images(spark: SparkSession, storage: Storage, sources: Sources, store
                 clear(storage, folder)
                 raise
     except BusyError as error:
-        print(f"the prepared images are not stored for other jobs: {error}", flush=True)
+        LOGGER.warning(f"the prepared images are not stored for other jobs: {error}")
         return _prepare(spark, storage, sources, listings, f"{sources.work}/features")
     finally:
         storage.delete_empty(folder)
@@ -117,7 +120,7 @@ def _code_digest() -> str:
 
 def _write(prepared: PreparedImages, folder: str) -> None:
     """Write all tables that :func:`_read` reads."""
-    class_indices = {name: index for index, name in enumerate(prepared.classes)}
+    class_indices = {name: index for index, name in enumerate(prepared.class_names)}
     index_by_label = F.create_map(*[F.lit(value) for pair in class_indices.items() for value in pair])
     images = prepared.images.withColumn("label_index", index_by_label[F.col("label")])
 
@@ -145,7 +148,7 @@ def _write_metadata(spark: SparkSession, storage: Storage, prepared: PreparedIma
         "counted": asdict(prepared.counted),
         "near_duplicates": prepared.near_duplicates,
         "normalization": asdict(prepared.normalization),
-        "classes": prepared.classes,
+        "class_names": prepared.class_names,
         "shape": prepared.shape,
         "notes": prepared.notes,
         "parts": _checksums(spark, storage, folder),
@@ -203,7 +206,7 @@ def _is_intact(spark: SparkSession, storage: Storage, folder: str) -> bool:
     damaged = [name for name in sorted(set(expected) | set(actual)) if expected.get(name) != actual.get(name)]
     if damaged:
         differ = f" and {len(damaged) - 1:,} other files differ" if len(damaged) > 1 else " differs"
-        print(f"{folder}: {damaged[0]}{differ} from what was written; the images are prepared again", flush=True)
+        LOGGER.warning(f"{folder}: {damaged[0]}{differ} from what was written; the images are prepared again")
     return not damaged
 
 
@@ -226,7 +229,7 @@ def _read(spark: SparkSession, storage: Storage, folder: str) -> PreparedImages:
         counted=CountedImages(**metadata["counted"]),
         load_near_duplicates=lambda: metadata["near_duplicates"],
         normalization=Normalization(**normalization),
-        classes=metadata["classes"],
+        class_names=metadata["class_names"],
         shape=tuple(metadata["shape"]),
         load_pipeline=lambda: load_pipeline(storage, f"{folder}/pipeline"),
         folder=folder,

@@ -18,7 +18,7 @@ from preprocessing.labels import OTHERS, class_name
 from preprocessing.layout import Layout, PictureFolder, find_layout
 from preprocessing.listing import LISTING, Listing
 from preprocessing.names import file_label, is_picture
-from preprocessing.rows import ReadRows
+from preprocessing.read_rows import ReadContext, ReadRows, with_id
 from preprocessing.schema import PARSED_TABLE
 from preprocessing.similarity import describe_one
 from preprocessing.storage import reader
@@ -45,21 +45,13 @@ class PathInfo(NamedTuple):
 ReadPath = Callable[[str], PathInfo | None]
 
 
-def read_folder(
-    spark: SparkSession, source: Source, listing: Listing, settings: Preprocessing, class_names: list[str]
-) -> ReadRows:
-    """Read the pictures of a folder.
-
-    Args:
-        spark: Spark session.
-        source: the source, with its name and pattern.
-        listing: files in the folder.
-        settings: how pictures are decoded.
-        class_names: names of classes beyond the built-in ones.
+def read_folder(context: ReadContext, source: Source, listing: Listing) -> ReadRows:
+    """Read the pictures of a source.
 
     Raises:
         InputError: A class folder is empty, a name is not a class, or the training and test folders are ambiguous.
     """
+    spark, class_names = context.spark, context.class_names
     counts = {folder: files.count for folder, files in listing.folders.items()}
     parents = {parent for folder in [*counts, *listing.empty] for parent in _parents(folder)}
     all_counts = dict.fromkeys([*parents, *listing.empty], 0) | counts
@@ -73,18 +65,18 @@ def read_folder(
     count = sum(folder.images for folder in layout.folders)
     if count < listing.count:
         notes.append(f"{listing.count - count:,} files that are not pictures are left out")
-    parse = functools.partial(_parse_batches, read_path, settings, class_names, source.title, True)
+    parse = functools.partial(_parse_batches, read_path, context.settings, class_names, source.title, True)
     table = files.mapInPandas(parse, PARSED_TABLE).persist()
     return ReadRows(table, count, [table], notes)
 
 
-def read_pictures(spark: SparkSession, listing: Listing, settings: Preprocessing, class_names: list[str]) -> DataFrame:
-    """Read every file of a folder and its subfolders; a file has a label if its folder has the name of a class.
-
-    Returns:
-        The columns of ``PARSED_TABLE``, one row per file of the listing.
-    """
-    return decode_files(picture_files(spark, listing), listing.root, settings, class_names)
+def read_pictures(context: ReadContext, listing: Listing) -> ReadRows:
+    """Read every file of a folder and its subfolders; a file has a label if its folder has the name of a class."""
+    files = picture_files(context.spark, listing)
+    decoded = decode_files(files, listing.root, context.settings, context.class_names)
+    # Persisted, so that pictures are decoded once, not once for the valid rows and once for the others.
+    rows = with_id(decoded, F.col("file")).persist()
+    return ReadRows(rows, listing.count, [rows])
 
 
 def decode_files(files: DataFrame, folder: str, settings: Preprocessing, class_names: list[str]) -> DataFrame:
@@ -174,7 +166,7 @@ def _check_names(listing: Listing, layout: Layout, read_path: ReadPath, source: 
         if unknown:
             raise InputError(
                 f"{source.title}: {first_files[unknown[0]]}: {', '.join(repr(name) for name in unknown[:10])} is not a"
-                f" class; classes are letters, digits, {', '.join(OTHERS)}, and those of --classes"
+                f" class; classes are letters, digits, {', '.join(OTHERS)}, and those of --class-names"
             )
         return
     empty = [path for path in listing.empty if class_name(path.rpartition("/")[2], class_names) is not None]

@@ -259,8 +259,8 @@ class _Finder:
 
 
 _CLASSES = (
-    f"classes are letters, digits, {', '.join(OTHERS)}, and those of --classes; if the label is elsewhere in the path,"
-    " give the source a pattern with a label"
+    f"classes are letters, digits, {', '.join(OTHERS)}, and those of --class-names; if the label is elsewhere in the"
+    " path, give the source a pattern with a label"
 )
 _REMEDY = (
     "give the source a pattern with a signer, such as '(?P<signer>[^/]+)/[^/]+/', or list the folders as separate"

@@ -65,7 +65,7 @@ class PreparedImages:
             :func:`count_near_duplicates`, under ``split``. For a split by group, ``split_by_row`` has the counts that
             a split by row would give.
         normalization: the normalization, measured on the training rows or fixed by the value range.
-        classes: the class names in the order of ``label_index``.
+        class_names: the class names in the order of ``label_index``.
         shape: ``(height, width, channels)`` of every picture.
         load_pipeline: returns the pipeline, fitted on the training rows.
         folder: the folder in the store that holds the rows as Parquet, one subfolder per split; see
@@ -80,7 +80,7 @@ class PreparedImages:
     counted: CountedImages
     load_near_duplicates: Callable[[], dict[str, NearDuplicates]]
     normalization: Normalization
-    classes: list[str]
+    class_names: list[str]
     shape: tuple[int, int, int]
     load_pipeline: Callable[[], PipelineModel]
     folder: str | None = None
@@ -90,7 +90,7 @@ class PreparedImages:
     @property
     def counts(self) -> Counts:
         """Rows by split and class."""
-        return self.counted.classes
+        return self.counted.class_counts
 
     @property
     def sources(self) -> Counts:
@@ -110,11 +110,11 @@ class PreparedImages:
 
     @property
     def balance(self) -> Counts:
-        """Row counts by source: ``read`` is the sum of ``used``, ``set aside`` and ``left out by --fraction``."""
+        """Row counts by source: ``read`` is the sum of ``used``, ``rejected`` and ``left out by --fraction``."""
         balance: Counts = {}
         for source, read in self.rejections.rows.items():
             used, usable = sum(self.sources.get(source, {}).values()), self.rejections.usable.get(source, 0)
-            balance[source] = {"read": read, "used": used, "set aside": read - usable}
+            balance[source] = {"read": read, "used": used, "rejected": read - usable}
             balance[source]["left out by --fraction"] = usable - used
         return balance
 
@@ -136,15 +136,15 @@ class PreparedImages:
         """A copy for a subset of the rows, or for other splits of them."""
         images = images.persist()
         counted = count_images(images)
-        check_classes(counted.classes)
-        class_names, channels = list(counted.classes[TRAIN]), self.shape[2]
+        check_classes(counted.class_counts)
+        class_names, channels = list(counted.class_counts[TRAIN]), self.shape[2]
         training = images.where(F.col("split") == TRAIN)
         measured = self.normalization != by_range(channels)
         normalization = by_channel(training, channels) if measured else self.normalization
         pipeline = fit_pipeline(training, class_names, normalization, self.shape)
         return replace(
             self, images=images, counted=counted, load_near_duplicates=dict, normalization=normalization,
-            classes=class_names, load_pipeline=lambda: pipeline, folder=None, persisted=(images,),
+            class_names=class_names, load_pipeline=lambda: pipeline, folder=None, persisted=(images,),
         )  # fmt: skip
 
     @cached_property
@@ -159,7 +159,7 @@ class PreparedImages:
             rows = pd.read_parquet(copy).sort_values(["label", "position"])
         return {
             name: [to_array(pixels, self.shape) for pixels in rows.loc[rows["label"] == name, "pixels"]]
-            for name in self.classes
+            for name in self.class_names
         }
 
     def release(self) -> None:
@@ -217,12 +217,12 @@ def prepare_images(
     used = {source: sum(rows.values()) for source, rows in counted.sources.items()}
     if sources.fraction == 1:
         check_counts("used", rejections.usable, used)
-    check_classes(counted.classes)
+    check_classes(counted.class_counts)
     if len(sources.folders) > 1:
         check_sources_agree(divided)
     for table in (table for rows in sources_read.values() for table in rows.kept):
         table.unpersist()
-    training, class_names = images.where(F.col("split") == TRAIN), list(counted.classes[TRAIN])
+    training, class_names = images.where(F.col("split") == TRAIN), list(counted.class_counts[TRAIN])
     if sources.preprocessing.normalization == "channel":
         normalization = by_channel(training, shape[2])
     else:

@@ -26,6 +26,11 @@ PARSED_TABLE = T.StructType(
     ]
 )
 
+# The id is the file and line for a CSV file, the path for a picture, and the table's own id for Parquet.
+INPUT_TABLE = T.StructType(
+    [T.StructField("id", T.StringType()), *(PARSED_TABLE[name] for name in ("label", "pixels", "reason", "detail"))]
+)
+
 IMAGE_TABLE = T.StructType(
     [
         # The MD5 of label and pixels, in hex: a picture has the same id in every run and on any cluster.

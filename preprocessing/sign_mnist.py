@@ -17,18 +17,18 @@ import numpy as np
 import pyarrow as pa
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from preprocessing.arrow import from_rows
-from preprocessing.data_settings import Preprocessing
+from preprocessing.data_settings import Preprocessing, Source
 from preprocessing.decoding import resize_pixels
 from preprocessing.errors import InputError
-from preprocessing.labels import LETTERS
-from preprocessing.listing import PACKED, Listing, is_csv, is_ignored
+from preprocessing.labels import LETTERS, class_name
+from preprocessing.listing import PACKED, PICTURES, Listing, is_csv, is_ignored
 from preprocessing.parsing import HEADER, SIDE, UNLABELED_HEADER, ParsedLine, parse_clean, parse_line
-from preprocessing.rows import ReadRows
+from preprocessing.read_rows import ReadContext, ReadRows, with_id
 from preprocessing.schema import PARSED_TABLE, TEST, TRAIN
 from preprocessing.similarity import describe, describe_one
 from preprocessing.storage import Storage, local_path, reader
@@ -133,46 +133,68 @@ def _unzip(storage: Storage, path: str, listing: Listing, name: str, work: str) 
     return target
 
 
-def read_sign_mnist(
-    spark: SparkSession,
-    storage: Storage,
-    source: str,
-    listing: Listing,
-    files: dict[str, str],
-    work: str,
-    settings: Preprocessing,
-) -> ReadRows:
+def is_csv_source(listing: Listing) -> bool:
+    """Whether a folder has Sign-MNIST's two files, or else other CSV files and no pictures, which are refused."""
+    return bool(find_files(listing)) or (bool(listing.csv_files) and PICTURES not in listing.kinds)
+
+
+def read_sign_mnist(context: ReadContext, source: Source, listing: Listing) -> ReadRows:
     """Read both files.
 
-    Args:
-        spark: Spark session.
-        storage: file systems of the session.
-        source: name of the source.
-        listing: files in the folder.
-        files: result of :func:`find_files`.
-        work: absolute path of a folder for unpacked files.
-        settings: size and color that the pictures are converted to.
-
     Raises:
-        InputError: A file is empty, cannot be unpacked, or does not have Sign-MNIST's header.
+        InputError: A file has another name, is empty, cannot be unpacked, or does not have Sign-MNIST's header; or
+            there are also pictures in class folders.
     """
-    opened = {split: open_csv(storage, listing, name, work) for split, name in files.items()}
+    files = find_files(listing)
+    if not files:
+        raise InputError(
+            f"{listing.root}: contains CSV files ({sorted(listing.csv_files)[0]}), but none called"
+            f" {' or '.join(FILES.values())} (or .gz, .zip): these names distinguish training from test"
+        )
+    notes = _check_other_files(listing, files, context.class_names)
+    opened = {split: open_csv(context.storage, listing, name, context.work) for split, name in files.items()}
+    spark, settings = context.spark, context.settings
     with ThreadPoolExecutor() as pool:
         for check in [pool.submit(_check_header, spark, file) for file in opened.values()]:
             check.result()
-        reads = [pool.submit(_read_file, spark, opened[split], source, split, settings) for split in (TRAIN, TEST)]
+        reads = [
+            pool.submit(_read_file, spark, opened[split], source.title, split, settings) for split in (TRAIN, TEST)
+        ]
         train, test = (read.result() for read in reads)
-    return ReadRows(train.table.unionByName(test.table), train.count + test.count, train.kept + test.kept)
+    return ReadRows(train.table.unionByName(test.table), train.count + test.count, train.kept + test.kept, notes)
 
 
-def read_csv(spark: SparkSession, file: CsvFile, settings: Preprocessing) -> ReadRows:
-    """Read one file in Sign-MNIST's format, whatever its name, with labels or without.
+def _check_other_files(listing: Listing, files: dict[str, str], class_names: list[str]) -> list[str]:
+    """Refuse pictures in class folders next to Sign-MNIST's two files; return notes on other files, if any."""
+    names = [name for name in listing.names() if name not in files.values()]
+    folders = [name.rpartition("/")[0].rpartition("/")[2] for name in names]
+    labels = [class_name(folder, class_names) for folder in folders]
+    pictures = [name for name, label in zip(names, labels, strict=True) if label is not None]
+    if pictures:
+        raise InputError(
+            f"{listing.root}: contains Sign-MNIST's CSV files and pictures in class folders ({pictures[0]}):"
+            " pass only one of them as --data, or list both as sources in the experiment file"
+        )
+    if not names:
+        return []
+    examples = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+    return [f"{listing.count - len(files):,} files other than Sign-MNIST's two are left out: {examples}"]
+
+
+def read_csv_files(context: ReadContext, listing: Listing) -> ReadRows:
+    """Read all files in Sign-MNIST's format, whatever their names, with labels or without.
 
     Raises:
-        InputError: The file is empty, cannot be unpacked, or has a different header.
+        InputError: A file is empty, cannot be unpacked, or has a different header.
     """
-    labeled = _check_header(spark, file, (HEADER, UNLABELED_HEADER)) == HEADER
-    return _read_file(spark, file, file.name, None, settings, labeled)
+    reads = []
+    for name in sorted(listing.csv_files):
+        file = open_csv(context.storage, listing, name, context.work)
+        labeled = _check_header(context.spark, file, (HEADER, UNLABELED_HEADER)) == HEADER
+        reads.append(_read_file(context.spark, file, file.name, None, context.settings, labeled))
+    rows = functools.reduce(DataFrame.unionByName, [read.table for read in reads])
+    kept = [table for read in reads for table in read.kept]
+    return ReadRows(with_id(rows, F.concat_ws(":", "file", "line")), sum(read.count for read in reads), kept)
 
 
 def _check_header(spark: SparkSession, file: CsvFile, allowed: tuple[str, ...] = (HEADER,)) -> str:

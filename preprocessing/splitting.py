@@ -158,13 +158,13 @@ class CountedImages:
     """Row counts and fingerprints, computed in one pass over all rows.
 
     Args:
-        classes: the number of rows by split and, within it, by class in alphabetical order.
+        class_counts: the number of rows by split and, within it, by class in alphabetical order.
         sources: the number of rows by source and, within it, by split.
         fingerprint: a checksum of the rows and their splits that does not depend on their order.
         test_fingerprint: a checksum of the test rows that does not depend on their order.
     """
 
-    classes: Counts
+    class_counts: Counts
     sources: Counts
     fingerprint: str
     test_fingerprint: str
@@ -172,18 +172,18 @@ class CountedImages:
 
 def count_images(images: DataFrame) -> CountedImages:
     """Count the rows and compute their fingerprints, which are sums of hashes of their ids and splits."""
-    classes: Counts = {TRAIN: {}, VALIDATION: {}, TEST: {}}
+    class_counts: Counts = {TRAIN: {}, VALIDATION: {}, TEST: {}}
     sources: Counts = {}
     fingerprint = test_fingerprint = 0
     # decimals do not overflow, unlike sums in the hashes' own 64 bits
     sums = [F.sum(F.xxhash64(*columns).cast("decimal(20,0)")) for columns in (("id", "split"), ("id",))]
     counted = images.groupBy("source", "split", "label").agg(F.count(F.lit(1)), *sums)
     for source, split, label, count, row_hashes, id_hashes in counted.orderBy("source", "label").collect():
-        classes[split][label] = classes[split].get(label, 0) + count
+        class_counts[split][label] = class_counts[split].get(label, 0) + count
         sources.setdefault(source, {TRAIN: 0, VALIDATION: 0, TEST: 0})[split] += count
         fingerprint += int(row_hashes)
         test_fingerprint += int(id_hashes) if split == TEST else 0
-    alphabetical = {split: dict(sorted(labels.items())) for split, labels in classes.items()}
+    alphabetical = {split: dict(sorted(labels.items())) for split, labels in class_counts.items()}
     return CountedImages(alphabetical, sources, str(fingerprint), str(test_fingerprint))
 
 

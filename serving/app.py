@@ -67,7 +67,7 @@ class Service:
         pictures: dict[str, bytes] | None = None,
     ) -> None:
         self.recognizer, self.limits, self.api_key, self.pictures = recognizer, limits, api_key, pictures or {}
-        self.speller = Speller(recognizer.classes, recognizer.confusion)
+        self.speller = Speller(recognizer.class_names, recognizer.confusion)
         self.batcher = Batcher(recognizer.probabilities)
         self.registry = CollectorRegistry()
         self.workers = Workers(limits.threads, _COSTLY_ABOVE)
@@ -125,8 +125,8 @@ class Service:
     def model(self) -> Model:
         """Describe the network that is served."""
         limits = {name: float(value) for name, value in asdict(self.limits).items()}
-        classes, pictures = self.recognizer.classes, sorted(self.pictures)
-        return Model(model=self.recognizer.name, classes=classes, pictures=pictures, limits=limits)
+        class_names, pictures = self.recognizer.class_names, sorted(self.pictures)
+        return Model(model=self.recognizer.name, class_names=class_names, pictures=pictures, limits=limits)
 
     def picture(self, letter: str) -> Response:
         """The example picture of a class."""

@@ -38,15 +38,15 @@ class Recognizer:
     Args:
         name: of the run.
         network: in ONNX format.
-        classes: class names in the order of the probabilities.
+        class_names: class names in the order of the probabilities.
         preprocessing: of the run's pictures.
         confusion: on the run's test rows, see :class:`models.prediction.Evaluation`.
     """
 
     def __init__(
-        self, name: str, network: bytes, classes: list[str], preprocessing: Preprocessing, confusion: np.ndarray
+        self, name: str, network: bytes, class_names: list[str], preprocessing: Preprocessing, confusion: np.ndarray
     ) -> None:
-        self.name, self.classes, self.preprocessing, self.confusion = name, classes, preprocessing, confusion
+        self.name, self.class_names, self.preprocessing, self.confusion = name, class_names, preprocessing, confusion
         self._predict = read_onnx(network)
 
     @classmethod
@@ -61,7 +61,7 @@ class Recognizer:
         check_job(run, "cnn")
         files = Path(run.files)
         network = to_onnx(load_network(files / "model.keras"), {})
-        class_names = json.loads((files / "classes.json").read_text(encoding="utf-8"))
+        class_names = json.loads((files / "class_names.json").read_text(encoding="utf-8"))
         settings = preprocessing_of((files / "experiment.yaml").read_text(encoding="utf-8"))
         return cls(run.name, network, class_names, settings, np.array(run.metrics["test"]["confusion"]))
 
@@ -73,5 +73,5 @@ class Recognizer:
         """Yield the answer for each row of probabilities."""
         order = np.argsort(-probabilities, axis=1, kind="stable")[:, : 1 + NUM_ALTERNATIVES]
         for row, class_indices in zip(probabilities, order, strict=True):
-            likeliest, *alternatives = [(self.classes[index], float(row[index])) for index in class_indices]
+            likeliest, *alternatives = [(self.class_names[index], float(row[index])) for index in class_indices]
             yield Answer(*likeliest, alternatives)

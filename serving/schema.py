@@ -45,7 +45,7 @@ class Model(BaseModel):
     """The network that is served."""
 
     model: str
-    classes: list[str]
+    class_names: list[str]
     pictures: list[str] = Field(description="the classes that have an example picture")
     limits: dict[str, float]
 

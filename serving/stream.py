@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import time
@@ -19,10 +20,12 @@ from models.prediction import answer
 from preprocessing.data_settings import Preprocessing
 from preprocessing.decoding import MAX_BYTES
 from preprocessing.folders import PICTURE_FILES, decode_files
-from preprocessing.inputs import INPUT_TABLE
 from preprocessing.listing import shown_name
 from preprocessing.saved_pipeline import literal_path
+from preprocessing.schema import INPUT_TABLE
 from preprocessing.storage import Storage, local_path, reader
+
+LOGGER = logging.getLogger("handshape")
 
 # The fields of a note, see :class:`serving.inbox.Inbox`.
 NOTE_SCHEMA = "id string, path binary, length long, is_link boolean, landed double"
@@ -46,7 +49,7 @@ class PictureStream:
         inbox: where pictures land, an absolute path.
         outbox: where answers are written, an absolute path.
         predict: maps a table with the columns id, source, label and pixels to the columns of ``PREDICTIONS``.
-        classes: class names in the order of the probabilities.
+        class_names: class names in the order of the probabilities.
         preprocessing: of the run's pictures.
         failures: exceptions that ended the query; Spark's own report of them has hundreds of lines.
     """
@@ -56,7 +59,7 @@ class PictureStream:
     inbox: str
     outbox: str
     predict: Callable[[DataFrame], DataFrame]
-    classes: list[str]
+    class_names: list[str]
     preprocessing: Preprocessing
     failures: list[Exception] = field(default_factory=list)
 
@@ -85,7 +88,7 @@ class PictureStream:
             return
         rows = self._rows(pictures).persist()
         staged, target = f"{self.outbox}/_batch-{number}", f"{self.outbox}/predictions/batch={number}"
-        answers = answer(rows, self.predict, self.classes).where(F.col("reason").isNull())
+        answers = answer(rows, self.predict, self.class_names).where(F.col("reason").isNull())
         answers.drop("reason", "detail").write.mode("overwrite").parquet(staged)
         rejected = rows.where(F.col("reason").isNotNull()).select("id", "reason", "detail").collect()
         paths = {row["id"]: row["path"] for row in pictures}
@@ -97,12 +100,11 @@ class PictureStream:
         rows.unpersist()
         end_time = time.time()
         latency = end_time - np.array([row["landed"] for row in pictures])
-        rejected_count = f", {len(rejected)} of them set aside" if rejected else ""
+        rejected_count = f", {len(rejected)} of them rejected" if rejected else ""
         speed = len(pictures) / (end_time - start_time)
-        print(
+        LOGGER.info(
             f"batch {number}: {len(pictures):,} pictures{rejected_count}, {speed:,.0f} pictures/s,"
-            f" latency {np.median(latency):.1f} s, {latency.max():.1f} s at most",
-            flush=True,
+            f" latency {np.median(latency):.1f} s, {latency.max():.1f} s at most"
         )
 
     def _rows(self, pictures: list[Row]) -> DataFrame:
@@ -115,7 +117,7 @@ class PictureStream:
         if not self.inbox.startswith("file:"):
             names = [row["id"] for row in pictures if not row["is_link"] and (row["length"] or 0) <= MAX_BYTES]
             files = self._with_content(files.drop("content"), names)
-        decoded = decode_files(files, self.inbox, self.preprocessing, self.classes)
+        decoded = decode_files(files, self.inbox, self.preprocessing, self.class_names)
         rows = decoded.withColumn("id", F.col("file")).select(INPUT_TABLE.names)
         if not links:
             return rows

@@ -1,6 +1,7 @@
 """One Spark session and one small synthetic sample for all tests."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,16 +15,25 @@ sys.path.insert(0, str(ROOT))
 
 from pyspark.sql import SparkSession
 
+from experiments.logs import configure_logging
 from experiments.session import open_session
 from preprocessing.storage import Storage
 from preprocessing.synthetic import write_sample
 
+configure_logging()
+
 ROWS = {"train": 2400, "test": 480}
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run fast tests first, and those of the jobs last."""
-    items.sort(key=lambda item: "jobs" in Path(item.fspath).parts)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Run fast tests first, and those of the jobs last. With two workers, one begins with the longest file."""
+    has_workers = hasattr(config, "workerinput")
+
+    def order(item: pytest.Item) -> int:
+        is_longest = item.path.name == "test_experiments.py"
+        return 0 if is_longest and has_workers else 1 + ("jobs" in item.path.parts)
+
+    items.sort(key=order)
 
 
 @pytest.fixture(scope="session")
@@ -63,10 +73,17 @@ def copied(sample: Path, tmp_path: Path) -> Path:
 BRIEF = {"SPARK_SUBMIT_OPTS": "-XX:TieredStopAtLevel=1", "SPARK_CONF_DIR": ""}
 
 
+def as_on_terminal(output: str) -> str:
+    """The messages of an output as a terminal shows them: no times, and levels of warnings and errors only."""
+    return re.sub(r"(?m)^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ((info|debug): )?", "", output)
+
+
 def submit(*arguments: object, cwd: Path, timeout: int = 600) -> subprocess.CompletedProcess[str]:
     """Run a job as a user does."""
     command = [str(ROOT / ".venv/bin/spark-submit")]
     command += [str(ROOT / argument) if str(argument).startswith("jobs/") else str(argument) for argument in arguments]
-    return subprocess.run(
+    finished = subprocess.run(
         command, cwd=cwd, env=os.environ | BRIEF, capture_output=True, text=True, timeout=timeout, check=False
     )
+    finished.stdout, finished.stderr = as_on_terminal(finished.stdout), as_on_terminal(finished.stderr)
+    return finished

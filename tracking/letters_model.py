@@ -16,7 +16,7 @@ class Letters(PythonModel):
     # without type hints: MLflow would infer a signature from them, but the model is logged with an explicit one
     def load_context(self, context):  # type: ignore[no-untyped-def]
         self.network = keras.models.load_model(context.artifacts["network"], compile=False)
-        self.class_names = json.loads(Path(context.artifacts["classes"]).read_text())
+        self.class_names = json.loads(Path(context.artifacts["class_names"]).read_text())
 
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         """Return a table with ``letter`` and ``probability`` for ``uint8`` pixels of shape ``(n, pixels)``."""

@@ -35,15 +35,15 @@ def log_network(path: Path, class_names: list[str], register: str | None) -> Non
         signature=infer_signature(example, network(example).numpy()),
         input_example=example,
         pip_requirements=requirements,
-        metadata={"classes": class_names},
+        metadata={"class_names": class_names},
     )
     with tempfile.TemporaryDirectory() as local:
-        class_file = Path(local) / "classes.json"
+        class_file = Path(local) / "class_names.json"
         class_file.write_text(json.dumps(class_names))
         mlflow.pyfunc.log_model(
             name="letters",
             python_model=str(Path(__file__).parent / "letters_model.py"),
-            artifacts={"network": str(path), "classes": str(class_file)},
+            artifacts={"network": str(path), "class_names": str(class_file)},
             signature=infer_signature(example, pd.DataFrame({"letter": ["A"], "probability": [0.5]})),
             input_example=example,
             pip_requirements=requirements,

@@ -25,12 +25,14 @@ from models.errors import without_password
 from preprocessing.storage import Storage
 from tracking.mlflow_models import log_forest, log_network
 
+LOGGER = logging.getLogger("handshape")
+
 EXPERIMENT = "handshape"
 # Used unless the user sets these variables: by default each call waits for an unreachable server for minutes.
 HTTP_DEFAULTS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "20", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
 # The largest number of parameters that MLflow accepts in one batch.
 _MAX_BATCH_PARAMS = 100
-_ARTIFACTS = ("figures", "report.html", RUN_FILE, METRICS_FILE, "experiment.yaml", "classes.json", "history.csv")
+_ARTIFACTS = ("figures", "report.html", RUN_FILE, METRICS_FILE, "experiment.yaml", "class_names.json", "history.csv")
 SEND_LATER = "jobs/track.py can send the run directory later"
 
 
@@ -89,10 +91,7 @@ class Tracker:
         except Exception as error:  # artifact stores raise exceptions of many libraries, and none may stop training
             self.lost = True
             first_line = without_password(next(iter(str(error).splitlines()), type(error).__name__)[:200])
-            print(
-                f"warning: MLflow at {without_password(self.uri)} failed: {first_line}; {self.advice}",
-                flush=True,
-            )
+            LOGGER.warning(f"MLflow at {without_password(self.uri)} failed: {first_line}; {self.advice}")
             with suppress(Exception):
                 self.client.set_terminated(str(self.run_id), "FAILED")
 
@@ -141,7 +140,7 @@ class Tracker:
         ignored_output = io.StringIO()
         with redirect_stdout(ignored_output), redirect_stderr(ignored_output), mlflow.start_run(run_id=self.run_id):
             if run.about["job"] == "cnn":
-                log_network(folder / "model.keras", json.loads((folder / "classes.json").read_text()), register)
+                log_network(folder / "model.keras", json.loads((folder / "class_names.json").read_text()), register)
             else:
                 log_forest(storage, path, register)
 

@@ -17,13 +17,12 @@ from keras import Sequential, backend, layers
 from keras.callbacks import Callback
 
 from training.checkpoints import Checkpoint, Checkpoints
-from training.cluster.progress import Address, EpochReporter
+from training.cluster.reports import EpochReporter, ReceiverAddress, TrialReporter
 from training.diagnostics.checks import findings
 from training.diagnostics.probe import Probe, Samples
 from training.diagnostics.profiler import Profile
 from training.progression import divergence, has_finished, plateau_factor
 from training.training_settings import Training
-from training.tuning.trial_server import TrialAddress
 
 Logs = dict[str, float] | None
 CURVE_POINTS = 50
@@ -201,7 +200,7 @@ class EpochEnd(Callback):
         history: one row per finished epoch. This callback appends to it.
         failures: the earlier failures. The last one may have no ``seconds`` yet.
         since: the start of the work that is repeated after the last failure, in seconds since 1970.
-        driver: the address of the driver's :func:`~training.cluster.progress.epoch_listener`.
+        driver: the address of the object on the driver that each epoch is reported to.
         samples: training pictures for the diagnostics. None: diagnostics are switched off.
         trial: the trial of a search. It receives each epoch and may stop the training.
         profile: a callback that runs before this one. Its result is added to the row of its epoch.
@@ -216,9 +215,9 @@ class EpochEnd(Callback):
         history: list[dict[str, Any]],
         failures: list[dict[str, Any]],
         since: float,
-        driver: Address,
+        driver: ReceiverAddress,
         samples: Samples | None = None,
-        trial: TrialAddress | None = None,
+        trial: TrialReporter | None = None,
         profile: Profile | None = None,
         rate: str = "--training.learning-rate",
     ) -> None:
@@ -291,14 +290,14 @@ class EpochEnd(Callback):
     def _add_diagnostics(self, row: dict[str, Any], seconds: float) -> None:
         """Add the profile and the diagnostics to the history, and the findings to ``row``, for the driver to print."""
         last, number = self.history[-1], row["epoch"]
-        if self.profile is not None and self.profile.found is not None:
+        if self.profile is not None and self.profile.result is not None:
             training = self.training_end - self.epoch_start if self.training_end else seconds
             durations = {"training": training, "validation": seconds - training, "callbacks": self.callback_seconds}
-            last["profile"] = self.profile.found | {"epoch": number, "epoch_seconds": durations}
+            last["profile"] = self.profile.result | {"epoch": number, "epoch_seconds": durations}
         if self.probe is not None and self.samples is not None:
             if number & (number - 1) == 0:  # epochs 1, 2, 4, 8, …: later epochs change less
-                last["probe"] = self.probe.look()
-            row["findings"] = last["findings"] = findings(self.history, self.samples.classes, self.rate)
+                last["probe"] = self.probe.measure()
+            row["findings"] = last["findings"] = findings(self.history, self.samples.class_names, self.rate)
 
 
 def _means(steps: list[int], totals: list[float]) -> list[float]:

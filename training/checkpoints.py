@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import os
 import re
 import uuid
@@ -13,6 +14,8 @@ import fsspec
 import numpy as np
 
 from training.progression import best_epoch
+
+LOGGER = logging.getLogger("handshape")
 
 _FILE = re.compile(r"epoch-(\d+)\.npz$")
 
@@ -145,7 +148,7 @@ class Checkpoints:
             try:
                 return self.read(epoch)
             except (OSError, ValueError) as error:
-                print(f"Skipping a checkpoint: {error}", flush=True)
+                LOGGER.warning(f"Skipping a checkpoint: {error}")
         return None
 
     @staticmethod

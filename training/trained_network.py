@@ -25,13 +25,13 @@ class TrainedNetwork:
             ``images_per_second``.
         loss_curve: the training loss within the epochs: ``epoch`` (a fraction, from 0) and ``loss``.
         best_epoch: the epoch with the lowest validation loss.
-        failures: one entry per failure of a process, a host or the driver: ``what``, ``time``, ``after_epoch`` (the
+        failures: one entry per failure of a process, a host or the driver: ``lost``, ``time``, ``after_epoch`` (the
             last finished epoch), ``seconds`` from the end of that epoch to the start of the next attempt's training,
             and ``num_proc``, the number of processes after the failure.
         steps: the times when the executions of the first and the last step ended, in seconds since 1970.
         findings: the findings of the diagnostics, see :func:`training.diagnostics.checks.findings`.
         pruned: whether the training was a trial that was stopped early.
-        profile: how the time of some recorded steps was spent: :attr:`training.diagnostics.profiler.Profile.found`,
+        profile: how the time of some recorded steps was spent: :attr:`training.diagnostics.profiler.Profile.result`,
             ``epoch``, and ``epoch_seconds`` by activity.
     """
 

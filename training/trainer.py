@@ -2,6 +2,7 @@
 
 import dataclasses
 import gc
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ from training.checkpoints import Checkpoint, Checkpoints
 from training.cluster.horovod_backend import NoWaitBackend, cores_a_process, handled_signals, process_environment
 from training.cluster.hosts import ExecutorMonitor, is_local, network_interfaces, wait_for_slots
 from training.cluster.process_output import EXITED, LastLines
-from training.cluster.progress import epoch_listener
+from training.cluster.reports import TrialReporter, receiving
 from training.data_module import data_module
 from training.diagnostics.probe import Samples
 from training.diagnostics.profiler import Profile
@@ -44,7 +45,8 @@ from training.progression import has_finished
 from training.store import LABEL, PIXELS
 from training.trained_network import Failure, TrainedNetwork
 from training.training_settings import Training
-from training.tuning.trial_server import TrialAddress
+
+LOGGER = logging.getLogger("handshape")
 
 # Horovod starts processes of its own, which do not import from the folder where Spark puts a job's packages. The code
 # they need is therefore pickled together with the training.
@@ -96,7 +98,7 @@ class NetworkTraining:
     start: list[np.ndarray] | None = None
     first_layer: str | None = None
     samples: Samples | None = None
-    trial: TrialAddress | None = None
+    trial: TrialReporter | None = None
     profile: str | None = None
     listeners: Sequence[Listener] = ()
 
@@ -123,7 +125,7 @@ class NetworkTraining:
         failures, since = (list(last.failures), last.time) if last else ([], time.time())
         if last is not None and not has_finished(last.history, self.settings):
             failures.append(_failure("the driver", last, last.time))
-            print(f"resuming after epoch {last.epoch} of {self.settings.epochs}", flush=True)
+            LOGGER.info(f"resuming after epoch {last.epoch} of {self.settings.epochs}")
         restarts = 0
         while last is None or not has_finished(last.history, self.settings):
             processes = self._available_processes(num_proc)
@@ -159,10 +161,10 @@ class NetworkTraining:
         return model
 
     def _report_failure(self, restarts: int, max_restarts: int, failure: Failure) -> None:
-        message = f"lost {failure['what']} after {failure['after_epoch']} of {self.settings.epochs} epochs"
+        message = f"lost {failure['lost']} after {failure['after_epoch']} of {self.settings.epochs} epochs"
         if restarts > max_restarts:
             raise TrainingError(f"{message}: this was failure {restarts}, and --max-restarts is {max_restarts}")
-        print(f"{message}: restart {restarts} of {max_restarts}", flush=True)
+        LOGGER.warning(f"{message}: restart {restarts} of {max_restarts}")
 
     def _available_processes(self, num_proc: int) -> int:
         """The number of processes that the cluster can run now, up to ``num_proc``."""
@@ -183,7 +185,8 @@ class NetworkTraining:
         checkpoints = self.checkpoints.claim()
         cores = cores_a_process(self.spark, num_proc)
         monitor = ExecutorMonitor(self.spark)
-        with epoch_listener(self.spark, self._on_message) as driver:
+        LOGGER.debug(f"{num_proc} processes with {cores} cores each, checkpoints in {checkpoints.url}")
+        with receiving(self.spark, self) as driver:
             callbacks = self._callbacks(cores, checkpoints, previous_epochs, history)
             profile = Profile(self.profile) if self.profile is not None else None
             callbacks += [profile] if profile is not None else []
@@ -245,14 +248,15 @@ class NetworkTraining:
             verbose=0,
         )
 
-    def _on_message(self, message: dict[str, Any]) -> None:
+    def report(self, message: dict[str, Any]) -> None:
+        """Print a message of rank 0, and pass the metrics of an epoch to the listeners."""
         _print_message(self.settings.epochs, message)
         if "epoch" in message:
             for listener in self.listeners:
                 try:
                     listener(message)
                 except Exception as error:  # a failing listener must not stop the reports of later epochs
-                    print(f"warning: a listener failed on an epoch: {type(error).__name__}: {error}", flush=True)
+                    LOGGER.warning(f"a listener failed on an epoch: {type(error).__name__}: {error}")
 
     def _callbacks(
         self, cores: int, checkpoints: Checkpoints, previous_epochs: int, history: list[dict[str, Any]]
@@ -290,7 +294,7 @@ def train(training: NetworkTraining, num_proc: int, max_restarts: int) -> Traine
     tuning = training.settings.fine_tuning
     if tuning is None or trained.pruned:
         return trained
-    print(f"fine-tuning from {tuning.layer} on", flush=True)
+    LOGGER.info(f"fine-tuning from {tuning.layer} on")
     previous_epochs = len(trained.history)
 
     def renumbered(listener: Listener) -> Listener:
@@ -318,21 +322,20 @@ class _ProcessLostError(Exception):
 def _failure(lost: str, last: Checkpoint | None, seconds: float) -> Failure:
     """Describe a failure. ``seconds`` since 1970 is the time when it happened."""
     time_utc = f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
-    return {"what": lost, "time": time_utc, "after_epoch": last.epoch if last else 0}
+    return {"lost": lost, "time": time_utc, "after_epoch": last.epoch if last else 0}
 
 
 def _print_message(epochs: int, message: dict[str, Any]) -> None:
     if "hosts" in message:
         ranks = ", ".join(f"rank {rank} on {host}" for rank, host in enumerate(message["hosts"]))
-        print(f"training: {ranks}", flush=True)
+        LOGGER.info(f"training: {ranks}")
         return
-    print(
+    LOGGER.info(
         f"epoch {message['epoch']:>{len(str(epochs))}}/{epochs}"
         f"  loss {message['loss']:.4f}  accuracy {message['accuracy']:.4f}"
         f"  validation loss {message['val_loss']:.4f}  accuracy {message['val_accuracy']:.4f}"
-        f"  {message['images_per_second']:,.0f} images/s",
-        flush=True,
+        f"  {message['images_per_second']:,.0f} images/s"
     )
     for finding in message.get("findings", []):
-        kind = "resolved" if finding["resolved"] else "warning"
-        print(f"{kind}: {finding['check']}: {finding['sentence']}", flush=True)
+        log = LOGGER.info if finding["resolved"] else LOGGER.warning
+        log(f"{'resolved: ' if finding['resolved'] else ''}{finding['check']}: {finding['sentence']}")

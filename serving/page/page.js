@@ -16,7 +16,7 @@ const state = {
   mode: 'spell', letters: '', text: '', held: null, heldSince: 0, counted: false,
   candidate: null, candidateSince: 0, pending: 0, sent: 0, lastShown: 0, requestFailed: false,
   answerTimes: [], key: sessionStorage.getItem('key'), promptDismissed: false,
-  classes: null, pictures: [], target: '', position: 0, startTime: 0, mistakes: 0,
+  classNames: null, pictures: [], target: '', position: 0, startTime: 0, mistakes: 0,
 }
 
 async function request(path, body, contentType) {
@@ -252,11 +252,11 @@ async function loadExample(letter) {
 $('practice-form').addEventListener('submit', (event) => {
   event.preventDefault()
   const word = $('target').value.toUpperCase()
-  if (!state.classes) {
+  if (!state.classNames) {
     showMessage('The list of letters has not been received from the server.')
     return
   }
-  const unknown = [...word].filter((letter) => !state.classes.includes(letter))
+  const unknown = [...word].filter((letter) => !state.classNames.includes(letter))
   if (!word || unknown.length) {
     showMessage(word ? `This network does not know ${[...new Set(unknown)].join(', ')}.` : 'Type a letter or a word to sign.')
     return
@@ -308,8 +308,8 @@ stage.addEventListener('drop', (event) => {
 })
 
 $('start').addEventListener('click', toggleCamera)
-request('v1/model').then((response) => response.json()).then(({ classes, pictures }) => {
-  Object.assign(state, { classes, pictures })
+request('v1/model').then((response) => response.json()).then(({ class_names: classNames, pictures }) => {
+  Object.assign(state, { classNames, pictures })
 }).catch((error) => showMessage(`No answer: ${error.message}`))
 setMode('spell')
 showPractice()

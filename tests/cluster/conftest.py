@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from preprocessing.synthetic import write_sample
-from tests.conftest import ROOT, ROWS
+from tests.conftest import ROOT, ROWS, as_on_terminal
 
 PROJECT = "handshape-test"
 Finished = subprocess.CompletedProcess[str]
@@ -34,14 +34,14 @@ class Job:
         """Read the output up to the next line that begins with a prefix, and return that line."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            self.lines.append(line.rstrip())
-            if line.startswith(prefix):
-                return line
+            self.lines.append(as_on_terminal(line.rstrip()))
+            if self.lines[-1].startswith(prefix):
+                return self.lines[-1]
         raise AssertionError(f"the job ended without {prefix!r}:\n" + "\n".join(self.lines))
 
     def finish(self) -> Finished:
         assert self.process.stdout is not None
-        self.lines += [line.rstrip() for line in self.process.stdout]
+        self.lines += [as_on_terminal(line.rstrip()) for line in self.process.stdout]
         # Compose prints what it creates, and v1 also prints the exit status
         output = [
             line for line in self.lines if not line.startswith(("Creating", " Container", " Network")) and len(line) > 3
@@ -75,6 +75,11 @@ class Cluster:
             ["docker/wait-healthy.sh", *self.compose],
             cwd=ROOT, env=self.environment, check=True, stdout=subprocess.DEVNULL,
         )  # fmt: skip
+
+    def down(self) -> None:
+        """Remove all containers, also those of services with a profile, and the volume."""
+        profiles = ["--profile", "serve", "--profile", "submit"]
+        self.call(*profiles, "down", "--volumes", "--remove-orphans")
 
     def job(self, name: str, *arguments: object, options: tuple[str, ...] = ()) -> Job:
         self.jobs.append(Job(self, name, [str(argument) for argument in arguments], list(options)))
@@ -113,11 +118,13 @@ def cluster() -> Iterator[Cluster]:
     data.chmod(0o755)
     test_cluster = Cluster(data)
     test_cluster.call("build", "master")
+    # A test run that was killed leaves its containers and, on their volume, its runs.
+    test_cluster.down()
     try:
         test_cluster.up()
         yield test_cluster
     finally:
-        test_cluster.call("down", "--volumes", "--remove-orphans")
+        test_cluster.down()
         shutil.rmtree(data)
 
 

@@ -161,7 +161,9 @@ def test_a_job_continues_when_a_worker_is_killed_and_uses_it_when_it_is_back(ful
 
 
 def test_a_job_continues_when_a_host_is_disconnected_from_the_network(full_cluster: Cluster) -> None:
-    job = full_cluster.job("silent", *CNN, "--run", "runs/silent")
+    # Spark notices a silent host after this time, by default a minute.
+    timeouts = ["--conf", "spark.network.timeout=15s", "--conf", "spark.executor.heartbeatInterval=3s"]
+    job = full_cluster.job("silent", *timeouts, *CNN, "--run", "runs/silent")
     [rank_0] = re.findall(r"rank 0 on (\w+)", job.until("training:"))
     [other] = set(full_cluster.workers()) - {rank_0}
     job.until("epoch 1/6")
@@ -201,7 +203,7 @@ def test_a_stopped_job_ends_cleanly_and_a_job_that_lost_its_driver_can_be_resume
     assert finished.returncode == 0, finished.stdout
     results, epochs = metrics(full_cluster, "resumed"), history(full_cluster, "resumed")
     assert epochs["epoch"].tolist() == list(range(1, 17))
-    assert [failure["what"] for failure in results["failures"]] == ["the driver", "the driver"]
+    assert [failure["lost"] for failure in results["failures"]] == ["the driver", "the driver"]
     assert leftovers(full_cluster) == []
 
 
@@ -254,7 +256,10 @@ class TestInvalidInput:
 
     def test_a_run_directory_that_the_workers_cannot_access(self, full_cluster: Cluster) -> None:
         assert_rejected(
-            full_cluster.job("run", *CNN, "--run", "/tmp/run").finish(), "/tmp/.run.", "--run", "cannot write there"
+            full_cluster.job("run", *CNN, "--run", "/tmp/run").finish(),
+            "/tmp/run: host ",
+            "--run",
+            "cannot write there",
         )
 
     def test_data_that_only_the_driver_has(self, full_cluster: Cluster) -> None:

@@ -19,7 +19,7 @@ def history(losses: list[float], validation_losses: list[float], accuracy: float
 
 def test_diverging_curves_are_reported_with_the_epoch_and_the_rise_of_the_loss() -> None:
     result = overfitting(history([2, 1, 0.5, 0.1, 1e-7], [2, 1, 1.2, 1.3, 1.5], 0.9, 0.89), 2, 0.88)
-    assert result["found"]
+    assert result["overfits"]
     assert result["diverged"]
     assert result["best_epoch"] == 2
     assert result["loss_rise"] == pytest.approx(0.3)
@@ -27,14 +27,14 @@ def test_diverging_curves_are_reported_with_the_epoch_and_the_rise_of_the_loss()
 
 def test_a_gap_to_the_test_set_counts_as_overfitting_when_the_curves_do_not_diverge() -> None:
     result = overfitting(history([2, 1, 0.5], [2, 1, 0.6], 1.0, 1.0), 3, 0.7)
-    assert result["found"]
+    assert result["overfits"]
     assert not result["diverged"]
     assert (result["validation_gap"], result["test_gap"]) == (0, pytest.approx(0.3))
 
 
 def test_a_gap_between_validation_and_test_is_distinguished_from_overfitting() -> None:
     result = overfitting(history([2, 1, 0.5], [2, 1, 0.6], 0.98, 1.0), 3, 0.94)
-    assert not result["found"]
+    assert not result["overfits"]
     assert result["drifted"]
     assert result["validation_test_gap"] == pytest.approx(0.06)
     assert not overfitting(history([2, 1, 0.5], [2, 1, 0.6], 0.98, 0.97), 3, 0.96)["drifted"]
@@ -42,7 +42,7 @@ def test_a_gap_between_validation_and_test_is_distinguished_from_overfitting() -
 
 def test_curves_that_stay_together_are_not_overfitting() -> None:
     result = overfitting(history([2, 1, 0.5], [2, 1.1, 0.6], 0.95, 0.94), 3, 0.93)
-    assert not result["found"]
+    assert not result["overfits"]
 
 
 def test_rising_training_and_validation_losses_are_not_overfitting() -> None:

@@ -23,7 +23,7 @@ def make_run(name: str, confusion: list[list[int]], fingerprint: str = "1") -> R
     metrics = {
         "model": "handshape", "source": "synthetic sample", "synthetic": True, "num_proc": 2, "parameters": 1234567,
         "parameters_are": "parameters", "bytes": 1_500_000, "rejected": {"too few fields": 3},
-        "balance": {"data": {"read": 25, "used": 22, "set aside": 3, "left out by --fraction": 0}},
+        "balance": {"data": {"read": 25, "used": 22, "rejected": 3, "left out by --fraction": 0}},
         "notes": ["data: 2 hidden or system files are left out"],
         "rows": {"train": 10, "validation": 2, "test": int(np.sum(confusion)), "rejected": 3},
         "seconds": {"preprocessing": 1.0, "training": 65.0, "total": 70.0},
@@ -33,8 +33,8 @@ def make_run(name: str, confusion: list[list[int]], fingerprint: str = "1") -> R
             "split_by_row": {"validation": {"pictures": 19, "near_duplicates": 17}},
         },
         "overfitting": {
-            "found": True, "diverged": True, "best_epoch": 2, "loss_rise": 0.5, "validation_gap": 0.1, "test_gap": 0.2,
-            "validation_test_gap": 0.1, "drifted": True,
+            "overfits": True, "diverged": True, "best_epoch": 2, "loss_rise": 0.5, "validation_gap": 0.1,
+            "test_gap": 0.2, "validation_test_gap": 0.1, "drifted": True,
         },
         "diagnostics": [{"check": "dead ReLUs", "epoch": 2, "sentence": "units are 0: lower --training.learning-rate"}],
         "calibration": {"temperature": 1.5, "loss_before": 0.4, "loss_after": 0.3},
@@ -125,8 +125,8 @@ def test_a_report_is_one_file_with_embedded_pictures_and_says_synthetic(tmp_path
 
 
 def test_a_report_lists_failures_with_their_time_and_cost(tmp_path: Path) -> None:
-    failure = {"what": "172.18.0.5 (killed)", "time": "2026-01-02 03:04:05 UTC", "after_epoch": 4, "num_proc": 1}
-    failures = [failure | {"seconds": 65.0}, failure | {"what": "the driver", "seconds": 5.0}]
+    failure = {"lost": "172.18.0.5 (killed)", "time": "2026-01-02 03:04:05 UTC", "after_epoch": 4, "num_proc": 1}
+    failures = [failure | {"seconds": 65.0}, failure | {"lost": "the driver", "seconds": 5.0}]
     metrics = FIRST.metrics | {"restarts": 2, "failures": failures}
     write_run_report(tmp_path / "r.html", Run("r", FIRST.about, metrics), pd.DataFrame(), None, tmp_path / "none", "")
     page = (tmp_path / "r.html").read_text()

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from experiments.command_line import parse_compare, parse_experiment, parse_predict, with_overrides
+from experiments.arguments import CompareArguments, PredictArguments
+from experiments.command_line import parse_arguments, parse_experiment, with_overrides
 from experiments.configuration import (
     CnnExperiment,
     Experiment,
@@ -18,6 +19,7 @@ from experiments.configuration import (
     SearchExperiment,
 )
 from experiments.session import ROOT
+from tests.conftest import as_on_terminal
 
 
 def cnn(*arguments: str) -> CnnExperiment:
@@ -116,7 +118,7 @@ def test_an_invalid_field_or_value_is_rejected_by_name_in_one_line(
 ) -> None:
     with pytest.raises(SystemExit) as caught:
         cnn(*arguments)
-    message = capsys.readouterr().err
+    message = as_on_terminal(capsys.readouterr().err)
     assert caught.value.code == 2
     assert message.startswith("error: ")
     assert message.count("\n") == 1
@@ -236,7 +238,7 @@ def test_a_comparison_needs_two_runs_of_different_names(
     arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
-        parse_compare(arguments)
+        parse_arguments(CompareArguments, "", arguments)
     assert expected in capsys.readouterr().err
 
 
@@ -278,5 +280,5 @@ def test_a_renamed_field_is_rejected_with_its_new_name(
 
 def test_a_renamed_option_is_rejected_with_its_new_name(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        parse_predict(["runs/cnn", "data", "--draw", "4"])
+        parse_arguments(PredictArguments, "", ["runs/cnn", "data", "--draw", "4"])
     assert "draw is now num_examples" in capsys.readouterr().err

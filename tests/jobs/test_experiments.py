@@ -4,10 +4,8 @@ session."""
 import ctypes
 import functools
 import gc
-import importlib
 import io
 import json
-import sys
 import threading
 import time
 import zlib
@@ -26,7 +24,6 @@ import uvicorn
 import yaml
 from fastapi import FastAPI
 from PIL import Image
-from pyspark.sql import SparkSession
 
 from preprocessing.data_settings import Preprocessing
 from preprocessing.synthetic import write_sample
@@ -34,6 +31,7 @@ from serving.app import Service, create_app
 from serving.limits import Limits
 from serving.recognizer import Recognizer
 from tests.conftest import ROOT
+from tests.jobs.conftest import RunJob
 from tests.pictures import write_pictures
 from tests.servers import free_port
 
@@ -87,7 +85,7 @@ class Experiment:
         """Options with which the job takes seconds."""
         if self.job == "train_random_forest":
             return ["--forest.trees", 2]
-        options = ["--num-proc", min(2, self.fields.get("num_proc", 2)), "--training.epochs", 1]
+        options = ["--num-proc", 1, "--training.epochs", 1]
         options += ["--preprocessing.size", min(self.size, MAX_SIZE)]
         if "fine_tuning" in self.fields["training"]:
             options += ["--training.fine-tuning.epochs", 1]
@@ -137,17 +135,7 @@ def released_memory() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def run_job(spark: SparkSession) -> Callable[..., None]:
-    def run(job: str, *arguments: object) -> None:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", [f"jobs/{job}.py", *map(str, arguments)])
-            importlib.import_module(f"jobs.{job}").main()
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def finished(folder: Path, run_job: Callable[..., None]) -> Callable[[Experiment], Path]:
+def finished(folder: Path, run_job: RunJob) -> Callable[[Experiment], Path]:
     """Run an experiment's job, once per experiment, and return its run directory."""
 
     @functools.cache
@@ -157,7 +145,7 @@ def finished(folder: Path, run_job: Callable[..., None]) -> Callable[[Experiment
         arguments += ["--data", data if "sources" in experiment.fields else data / experiment.sources[0]]
         if experiment.job == "tune":
             arguments += ["--study", folder / "studies" / experiment.file.stem]
-        run_job(experiment.job, *arguments)
+        run_job(experiment.job, *arguments, cwd=folder)
         return run
 
     return finish
@@ -165,14 +153,14 @@ def finished(folder: Path, run_job: Callable[..., None]) -> Callable[[Experiment
 
 @pytest.fixture(scope="module")
 def predicted(
-    folder: Path, finished: Callable[[Experiment], Path], run_job: Callable[..., None]
+    folder: Path, finished: Callable[[Experiment], Path], run_job: RunJob
 ) -> Callable[[Experiment, str], Path]:
     """Run ``jobs/predict.py`` on a source's test pictures, once per experiment, and return its output folder."""
 
     @functools.cache
     def predict(experiment: Experiment, source: str) -> Path:
         output = folder / "answers" / experiment.file.stem / source
-        run_job("predict", finished(experiment), path_of_test_pictures(folder, source), "--output", output)
+        run_job("predict", finished(experiment), path_of_test_pictures(folder, source), "--output", output, cwd=folder)
         return output
 
     return predict
@@ -203,11 +191,11 @@ def test_prediction_reaches_the_accuracy_of_the_run(
 
 @for_each_network
 def test_an_export_gives_the_same_predictions_as_the_run(
-    experiment: Experiment, finished: Callable[[Experiment], Path], run_job: Callable[..., None], folder: Path
+    experiment: Experiment, finished: Callable[[Experiment], Path], run_job: RunJob, folder: Path
 ) -> None:
     output = folder / "exported" / experiment.file.stem
     # the job itself compares the predictions
-    run_job("export", finished(experiment), "--format", "onnx", "--output", output)
+    run_job("export", finished(experiment), "--format", "onnx", "--output", output, cwd=folder)
     assert (output / "model.onnx").exists()
 
 
@@ -261,7 +249,18 @@ def read_picture(path: Path, name: str) -> bytes:
 def test_a_study_reports_on_each_of_its_trainings(
     experiment: Experiment, finished: Callable[[Experiment], Path]
 ) -> None:
-    report = (finished(experiment) / "report.html").read_text()
+    run = finished(experiment)
+    report = (run / "report.html").read_text()
     assert "data:image/png;base64," in report
-    for optimizer in experiment.fields.get("optimizers", []):
-        assert optimizer["name"] in report
+    if experiment.job != "compare_optimizers":
+        return
+    names = [optimizer["name"] for optimizer in experiment.fields["optimizers"]]
+    rows = metrics(run)["optimizers"]
+    assert [row["optimizer"] for row in rows] == names
+    assert all(name in report for name in names)
+    assert all(np.isfinite(list(row.values())[2]) for row in rows)
+    # before the first step the networks are identical
+    losses = [pd.read_csv(run / f"loss_curve_{name}.csv")["loss"].iloc[0] for name in names]
+    assert losses == pytest.approx([losses[0]] * len(names), rel=1e-4)
+    assert (run / "figures/loss_curves.png").exists()
+    assert "smoothest" in report

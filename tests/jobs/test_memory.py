@@ -22,7 +22,7 @@ data, store = sys.argv[1:]
 spark = open_session("memory")
 settings = Preprocessing(size=160, color="rgb", allow_duplicates=True)
 sources = Sources({Source("pictures"): data}, f"{store}/work", settings, Split(), [], 0.01, 1.0, 0)
-print(stored_images(spark, Storage(spark), sources, store).counted.classes)
+print(stored_images(spark, Storage(spark), sources, store).counted.class_counts)
 """
 
 

@@ -1,11 +1,8 @@
 """Jobs with folders of photographs, as a user runs them."""
 
-import importlib
+import functools
 import json
-import subprocess
-import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import keras
@@ -13,14 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from pyspark.sql import SparkSession
 
-from tests.conftest import submit
+from tests.jobs.conftest import RunJob
 from tests.pictures import write_pictures
 
-Finished = subprocess.CompletedProcess[str]
 LETTERS = "BLVY"
-SMALL = ["--num-proc", "1", "--preprocessing.size", "32", "--training.batch-size", "16", "--training.epochs"]
+SMALL = ["--num-proc", 1, "--preprocessing.size", 32, "--training.batch-size", 16, "--training.epochs"]
 SOURCES = "[{path: one, pattern: '(?P<signer>user_[0-9])'}, {path: two, pattern: '(?P<signer>user_[0-9])'}]"
 
 
@@ -45,64 +40,36 @@ BOTH = ["--sources", SOURCES, "--max-rejected", "0.05"]
 
 
 @pytest.fixture(scope="module")
-def jobs(folder: Path) -> Callable[[str], Finished]:
-    """Start the two trainings, one after the other, while the studies run in this process."""
-    data = ["--data", folder / "data", *BOTH]
-    commands = {
-        "photo": ["jobs/train_cnn.py", *data, *SMALL, "6", "--split.by", "group", "--split.validation", "0.3",
+def train(folder: Path, run_job: RunJob) -> Callable[[str], str]:
+    """Train the network ``photo`` or the forest on both sources, once, and return the output."""
+    jobs = {
+        "photo": ["train_cnn", *SMALL, 6, "--split.by", "group", "--split.validation", 0.3,
                   "--training.balance", "true", "--training.calibration", "true", "--preprocessing.color", "rgb",
-                  "--preprocessing.normalization", "channel", "--training.early-stopping", "4",
+                  "--preprocessing.normalization", "channel", "--training.early-stopping", 4,
                   "--network.name", "handshape_photo", "--network.head", "[16]",
-                  "--training.fine-tuning.layer", "hand_149_depthwise", "--training.fine-tuning.epochs", "2"],
-        "forest": ["jobs/train_random_forest.py", *data, "--forest.trees", "10", "--forest.pca", "20"],
+                  "--training.fine-tuning.layer", "hand_149_depthwise", "--training.fine-tuning.epochs", 2],
+        "forest": ["train_random_forest", "--forest.trees", 10, "--forest.pca", 20],
     }  # fmt: skip
-    pool = ThreadPoolExecutor(1)
-    running = {
-        name: pool.submit(submit, *command, "--run", f"runs/{name}", cwd=folder) for name, command in commands.items()
-    }
 
-    def finished(name: str) -> Finished:
-        done = running[name].result()
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done
+    @functools.cache
+    def train(name: str) -> str:
+        return run_job(*jobs[name], "--data", folder / "data", *BOTH, "--run", f"runs/{name}", cwd=folder)
 
-    return finished
+    return train
 
 
 @pytest.fixture
-def study(
-    jobs: Callable[[str], Finished],
-    folder: Path,
-    spark: SparkSession,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Callable[..., str]:
-    """Run a study's job in this process, which has a Spark session already, and return its output."""
+def study(folder: Path, run_job: RunJob) -> Callable[..., str]:
+    """Run a study and return its output."""
 
     def run(job: str, name: str, *arguments: object) -> str:
-        folders = ["--run", folder / "runs" / name, "--store", folder / "store"]
-        monkeypatch.setattr(sys, "argv", [f"jobs/{job}.py", *map(str, [*arguments, *SMALL, "1", *folders])])
-        importlib.import_module(f"jobs.{job}").main()
-        return capsys.readouterr().out
+        return run_job(job, *arguments, *SMALL, 1, "--run", f"runs/{name}", cwd=folder)
 
     return run
 
 
 def metrics(folder: Path, run: str) -> dict:
     return json.loads((folder / "runs" / run / "metrics.json").read_text())
-
-
-def test_optimizers_are_compared_from_the_same_initial_weights(study: Callable[..., str], folder: Path) -> None:
-    optimizers = ["--optimizers", "[{name: sgd, learning_rate: 0.01}, {name: adamw}]"]
-    output = study("compare_optimizers", "optimizers", "--data", folder / "data/two", *optimizers)
-    assert "training with adamw, learning rate 0.001" in output
-    rows = metrics(folder, "optimizers")["optimizers"]
-    assert [row["optimizer"] for row in rows] == ["sgd", "adamw"]
-    assert all(np.isfinite(list(row.values())[2]) for row in rows)
-    first = [pd.read_csv(folder / f"runs/optimizers/loss_curve_{row['optimizer']}.csv")["loss"].iloc[0] for row in rows]
-    assert first[0] == pytest.approx(first[1], rel=1e-4)  # before the first step the networks are identical
-    assert (folder / "runs/optimizers/figures/loss_curves.png").exists()
-    assert "smoothest" in (folder / "runs/optimizers/report.html").read_text()
 
 
 def test_a_learning_curve_has_one_point_per_size(study: Callable[..., str], folder: Path) -> None:
@@ -125,9 +92,9 @@ def test_each_source_is_left_out_once_and_no_test_picture_is_used(study: Callabl
 
 
 def test_a_network_is_trained_on_several_sources_with_broken_files_among_them(
-    jobs: Callable[[str], Finished], folder: Path
+    train: Callable[[str], str], folder: Path
 ) -> None:
-    assert "fine-tuning from hand_149_depthwise on" in jobs("photo").stdout
+    assert "fine-tuning from hand_149_depthwise on" in train("photo")
     results = metrics(folder, "photo")
     assert results["rejected"] == {"empty file": 1, "not a picture": 1, "too small a picture": 1}
     assert {name: rows["test"] for name, rows in results["sources"].items()} == {"one": 48, "two": 48}
@@ -150,8 +117,8 @@ def test_a_network_is_trained_on_several_sources_with_broken_files_among_them(
     assert predicted["source"].value_counts().to_dict() == {"one": 48, "two": 48}
 
 
-def test_a_forest_is_trained_on_principal_components(jobs: Callable[[str], Finished], folder: Path) -> None:
-    jobs("forest")
+def test_a_forest_is_trained_on_principal_components(train: Callable[[str], str], folder: Path) -> None:
+    train("forest")
     assert metrics(folder, "forest")["test"]["accuracy"] > 0.4  # four letters: chance is 0.25
     pca = metrics(folder, "forest")["pca"]
     assert pca["components"] == 20
@@ -159,9 +126,9 @@ def test_a_forest_is_trained_on_principal_components(jobs: Callable[[str], Finis
     assert (folder / "runs/forest/figures/pixel_importance.png").exists()
 
 
-def test_only_features_are_kept_in_the_store(jobs: Callable[[str], Finished], folder: Path) -> None:
+def test_only_features_are_kept_in_the_store(train: Callable[[str], str], folder: Path) -> None:
     for name in ("photo", "forest"):
-        jobs(name)
+        train(name)
     assert {path.name.split("-")[0] for path in (folder / "store").iterdir()} == {"features"}
     assert all((path / "prepared.json").exists() for path in (folder / "store").iterdir())
     assert [path.name for path in (folder / "runs").iterdir() if path.name.startswith(".")] == []

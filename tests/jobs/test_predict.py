@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -13,8 +14,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from evaluation.runs import RunError
 from models.export import read_onnx
-from tests.conftest import BRIEF, ROOT, submit
+from preprocessing.errors import InputError
+from tests.conftest import BRIEF, ROOT, as_on_terminal, submit
+from tests.jobs.conftest import RunJob
 
 
 @pytest.fixture(scope="module")
@@ -23,26 +27,38 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module", params=["cnn", "forest"])
-def run(request: pytest.FixtureRequest, folder: Path, sample: Path) -> str:
+def run(request: pytest.FixtureRequest, folder: Path, sample: Path, run_job: RunJob) -> str:
     job, options = {
-        "cnn": ("jobs/train_cnn.py", ("--config", ROOT / "conf/sample.yaml", "--training.epochs", 2)),
-        "forest": ("jobs/train_random_forest.py", ("--forest.trees", 3, "--forest.max-depth", 4)),
+        "cnn": ("train_cnn", ("--config", ROOT / "conf/sample.yaml", "--training.epochs", 2)),
+        "forest": ("train_random_forest", ("--forest.trees", 3, "--forest.max-depth", 4)),
     }[request.param]
-    training = submit(job, *options, "--data", sample, "--run", f"runs/{request.param}", cwd=folder)
-    assert training.returncode == 0, training.stdout
+    run_job(job, *options, "--data", sample, "--run", f"runs/{request.param}", cwd=folder)
     return f"runs/{request.param}"
 
 
-def predict(folder: Path, run: str, path: object, *options: object) -> tuple[pd.DataFrame, dict, str]:
+Predict = Callable[..., tuple[pd.DataFrame, dict, str]]
+
+
+@pytest.fixture(scope="module")
+def predict(folder: Path, run_job: RunJob) -> Predict:
     """Run ``jobs/predict.py``; return its predictions by id, its metrics, and its output."""
-    job = submit("jobs/predict.py", run, path, "--output", "answers", "--overwrite", *options, cwd=folder)
-    assert job.returncode == 0, job.stdout
-    metrics = json.loads((folder / "answers/metrics.json").read_text())
-    return pd.read_parquet(folder / "answers/predictions").set_index("id").sort_index(), metrics, job.stdout
+
+    def predict(run: str, path: object, *options: object) -> tuple[pd.DataFrame, dict, str]:
+        output = run_job("predict", run, path, "--output", "answers", "--overwrite", *options, cwd=folder)
+        metrics = json.loads((folder / "answers/metrics.json").read_text())
+        return pd.read_parquet(folder / "answers/predictions").set_index("id").sort_index(), metrics, output
+
+    return predict
 
 
-def test_the_test_file_gives_the_runs_own_test_accuracy(folder: Path, run: str, sample: Path) -> None:
-    answers, metrics, output = predict(folder, run, sample / "sign_mnist_test.csv", "--num-examples", 5)
+@pytest.fixture(scope="module")
+def labeled(run: str, predict: Predict, sample: Path) -> pd.DataFrame:
+    """The predictions of the run for the sample's test file."""
+    return predict(run, sample / "sign_mnist_test.csv")[0]
+
+
+def test_the_test_file_gives_the_runs_own_test_accuracy(folder: Path, run: str, predict: Predict, sample: Path) -> None:
+    answers, metrics, output = predict(run, sample / "sign_mnist_test.csv", "--num-examples", 5)
     expected = json.loads((folder / run / "metrics.json").read_text())["test"]
     assert metrics["accuracy"] == expected["accuracy"]
     assert metrics["confusion"] == expected["confusion"]
@@ -58,15 +74,14 @@ def test_the_test_file_gives_the_runs_own_test_accuracy(folder: Path, run: str, 
 
 
 def test_rows_without_labels_get_the_same_predictions_and_invalid_rows_get_a_reason(
-    folder: Path, run: str, sample: Path
+    folder: Path, run: str, predict: Predict, labeled: pd.DataFrame, sample: Path
 ) -> None:
     lines = (sample / "sign_mnist_test.csv").read_text().splitlines()
     unlabeled = [line.split(",", 1)[1] for line in lines]
     unlabeled[3] = unlabeled[3].rsplit(",", 1)[0]
     unlabeled[5] = "256" + unlabeled[5][unlabeled[5].index(",") :]
     (folder / "unlabeled.csv").write_text("\n".join(unlabeled) + "\n")
-    labeled, _, _ = predict(folder, run, sample / "sign_mnist_test.csv")
-    answers, metrics, _ = predict(folder, run, "unlabeled.csv")
+    answers, metrics, _ = predict(run, "unlabeled.csv")
     assert (metrics["rows"], metrics["rejected"], metrics["unlabeled"], metrics["labeled"]) == (480, 2, 478, 0)
     assert "accuracy" not in metrics
     assert answers.loc["unlabeled.csv:4", "detail"] == "783, 784 expected"
@@ -77,7 +92,9 @@ def test_rows_without_labels_get_the_same_predictions_and_invalid_rows_get_a_rea
     np.testing.assert_allclose(valid["probability"], expected["probability"], rtol=1e-5)
 
 
-def test_pictures_in_folders_get_one_row_each(folder: Path, run: str, sample: Path) -> None:
+def test_pictures_in_folders_get_one_row_each(
+    folder: Path, run: str, predict: Predict, labeled: pd.DataFrame, sample: Path
+) -> None:
     lines = (sample / "sign_mnist_test.csv").read_text().splitlines()[1:7]
     pictures = folder / "pictures"
     for number, line in enumerate(lines):
@@ -87,8 +104,7 @@ def test_pictures_in_folders_get_one_row_each(folder: Path, run: str, sample: Pa
         Image.fromarray(np.array(pixels, dtype=np.uint8).reshape(28, 28)).save(class_folder / f"{number}.png")
     (pictures / "unsorted/notes.txt").write_text("no picture")
     (pictures / "unsorted/empty.png").touch()
-    labeled, _, _ = predict(folder, run, sample / "sign_mnist_test.csv")
-    answers, metrics, _ = predict(folder, run, "pictures")
+    answers, metrics, _ = predict(run, "pictures")
     assert (metrics["rows"], metrics["rejected"], metrics["unlabeled"], metrics["labeled"]) == (8, 2, 1, 5)
     assert answers.loc["unsorted/notes.txt", "reason"] == "not a picture"
     assert answers.loc["unsorted/empty.png", "reason"] == "empty file"
@@ -107,21 +123,20 @@ def test_pictures_in_folders_get_one_row_each(folder: Path, run: str, sample: Pa
     ],
 )
 @pytest.mark.parametrize("run", ["cnn"], indirect=True)
-def test_invalid_input_is_an_error(folder: Path, run: str, arguments: list[str], expected: str) -> None:
+def test_invalid_input_is_an_error(
+    folder: Path, run: str, run_job: RunJob, arguments: list[str], expected: str
+) -> None:
     (folder / "empty").mkdir(exist_ok=True)
     (folder / "other.csv").write_text("a,b\n1,2\n")
     arguments = [run if argument == "RUN" else argument for argument in arguments]
-    job = submit("jobs/predict.py", *arguments, "--output", "other", cwd=folder)
-    assert job.returncode == 1
-    message = job.stdout.splitlines()[-1]
-    assert message.startswith("error: ")
-    assert expected in message
+    with pytest.raises((InputError, RunError), match=expected):
+        run_job("predict", *arguments, "--output", "other", cwd=folder)
     assert not (folder / "other").exists()
 
 
 @pytest.mark.parametrize("run", ["cnn"], indirect=True)
 def test_each_picture_that_lands_is_predicted_once_even_if_the_job_is_killed(
-    folder: Path, run: str, sample: Path
+    folder: Path, run: str, labeled: pd.DataFrame, sample: Path
 ) -> None:
     inbox, outbox = folder / "inbox", folder / "outbox"
     inbox.mkdir()
@@ -138,7 +153,7 @@ def test_each_picture_that_lands_is_predicted_once_even_if_the_job_is_killed(
         command, cwd=folder, env=os.environ | BRIEF, text=True, stdout=subprocess.PIPE, start_new_session=True
     ) as job:
         assert job.stdout is not None
-        while not job.stdout.readline().startswith("batch"):
+        while not as_on_terminal(job.stdout.readline()).startswith("batch"):
             assert job.poll() is None
         second = submit("jobs/stream.py", run, "inbox", "outbox", cwd=folder)
         assert "outbox: another job runs it" in second.stdout
@@ -148,7 +163,6 @@ def test_each_picture_that_lands_is_predicted_once_even_if_the_job_is_killed(
     assert restarted.returncode == 0, restarted.stdout
     answers = pd.read_parquet(outbox / "predictions")
     assert sorted(answers["id"]) == [*(f"{number:03}.png" for number in range(250)), "half.png"]
-    labeled, _, _ = predict(folder, run, sample / "sign_mnist_test.csv")
     expected = labeled.loc[[f"sign_mnist_test.csv:{number + 2}" for number in range(250)], "letter"].tolist()
     assert answers.set_index("id").sort_index()["letter"].tolist()[:250] == expected
     assert json.loads((outbox / "quarantine/cut off.png.json").read_text())["reason"] == "truncated picture"
@@ -165,13 +179,12 @@ def test_each_picture_that_lands_is_predicted_once_even_if_the_job_is_killed(
     ],
 )
 def test_invalid_folders_of_a_stream_are_an_error(
-    folder: Path, run: str, inbox: str, outbox: str, expected: str
+    folder: Path, run: str, run_job: RunJob, inbox: str, outbox: str, expected: str
 ) -> None:
     (folder / "empty").mkdir(exist_ok=True)
     (folder / "a file").touch()
-    job = submit("jobs/stream.py", run, inbox, outbox, cwd=folder)
-    assert job.returncode == 1
-    assert expected in job.stdout.splitlines()[-1]
+    with pytest.raises(InputError, match=expected):
+        run_job("stream", run, inbox, outbox, cwd=folder)
     assert not (folder / outbox).exists()
 
 
@@ -191,7 +204,7 @@ def test_an_outbox_that_cannot_be_written_ends_the_stream_with_one_message(folde
 
 @pytest.mark.parametrize("run", ["forest"], indirect=True)
 def test_an_image_table_in_parquet_is_predicted_and_its_invalid_rows_get_a_reason(
-    folder: Path, run: str, sample: Path
+    folder: Path, run: str, predict: Predict, labeled: pd.DataFrame, sample: Path, run_job: RunJob
 ) -> None:
     lines = (sample / "sign_mnist_test.csv").read_text().splitlines()[1:]
     rows = [np.array(line.split(",")[1:], dtype=np.uint8).tobytes() for line in lines[:50]]
@@ -199,26 +212,23 @@ def test_an_image_table_in_parquet_is_predicted_and_its_invalid_rows_get_a_reaso
     table = pd.DataFrame({"id": names, "pixels": rows, "height": 28, "width": 28, "channels": 1})
     table.loc[7, "width"] = 27
     table.to_parquet(folder / "table.parquet")
-    labeled, _, _ = predict(folder, run, sample / "sign_mnist_test.csv")
-    answers, metrics, _ = predict(folder, run, "table.parquet")
+    answers, metrics, _ = predict(run, "table.parquet")
     assert (metrics["rows"], metrics["rejected"]) == (50, 1)
     rejection = answers.loc["row 7", ["reason", "detail"]].tolist()
     assert rejection == ["wrong number of pixels", "784 bytes for 28 x 27 x 1"]
     for number in (0, 49):
         assert answers.loc[f"row {number}", "letter"] == labeled.loc[f"sign_mnist_test.csv:{number + 2}", "letter"]
     table.drop(columns="height").to_parquet(folder / "table.parquet")
-    job = submit("jobs/predict.py", run, "table.parquet", "--output", "none", cwd=folder)
-    assert job.returncode == 1
-    assert "has no column height" in job.stdout.splitlines()[-1]
+    with pytest.raises(InputError, match="has no column height"):
+        run_job("predict", run, "table.parquet", "--output", "none", cwd=folder)
 
 
 @pytest.mark.parametrize("run", ["cnn"], indirect=True)
-def test_an_exported_network_gives_the_same_predictions_as_the_run(folder: Path, run: str) -> None:
-    job = submit("jobs/export.py", run, "--format", "onnx", "--output", "onnx", cwd=folder)
-    assert job.returncode == 0, job.stdout
-    assert "256 of its test pictures, 0 with another letter" in job.stdout
+def test_an_exported_network_gives_the_same_predictions_as_the_run(folder: Path, run: str, run_job: RunJob) -> None:
+    output = run_job("export", run, "--format", "onnx", "--output", "onnx", cwd=folder)
+    assert "256 of its test pictures, 0 with another letter" in output
     assert json.loads((folder / "onnx/preprocessing.json").read_text())["size"] == 28
-    assert json.loads((folder / "onnx/classes.json").read_text())[0] == "A"
+    assert json.loads((folder / "onnx/class_names.json").read_text())[0] == "A"
     pixels = np.random.default_rng(0).integers(0, 256, (5, 784), dtype=np.uint8)
     probabilities = read_onnx((folder / "onnx/model.onnx").read_bytes())(pixels)
     network = keras.models.load_model(folder / run / "model.keras", compile=False)

@@ -16,11 +16,11 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.conftest import ROOT, submit
+from evaluation.runs import RunError
+from tests.conftest import ROOT, as_on_terminal
+from tests.jobs.conftest import RunJob
 from tests.servers import free_port
 from tracking.mlflow_tracker import Tracker
-
-Finished = subprocess.CompletedProcess[str]
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +53,11 @@ def server(folder: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def cnn(server: str, sample: Path, folder: Path) -> Finished:
-    settings = ["--network.name", "baseline", "--training.epochs", "2", "--data", sample, "--run", "runs/cnn"]
+def cnn(server: str, sample: Path, folder: Path, run_job: RunJob) -> str:
+    """Train, and return the output."""
+    settings = ["--network.name", "baseline", "--training.epochs", 2, "--data", sample, "--run", "runs/cnn"]
     tracking = ["--tracking", server, "--register", "letters", "--tensorboard", "logs", "--profile"]
-    return submit("jobs/train_cnn.py", *settings, *tracking, cwd=folder)
+    return run_job("train_cnn", *settings, *tracking, cwd=folder)
 
 
 def runs(server: str) -> list[Run]:
@@ -66,9 +67,8 @@ def runs(server: str) -> list[Run]:
     return list(client.search_runs([experiment.experiment_id], order_by=["attributes.start_time"]))
 
 
-def test_a_run_in_mlflow_has_its_parameters_epochs_figures_and_report(cnn: Finished, server: str, folder: Path) -> None:
-    assert cnn.returncode == 0, cnn.stdout + cnn.stderr
-    assert "warning" not in cnn.stdout
+def test_a_run_in_mlflow_has_its_parameters_epochs_figures_and_report(cnn: str, server: str, folder: Path) -> None:
+    assert "warning" not in cnn
     run = runs(server)[0]
     assert (run.info.run_name, run.info.status) == ("cnn", "FINISHED")
     assert run.data.params["training.epochs"] == "2"
@@ -83,8 +83,7 @@ def test_a_run_in_mlflow_has_its_parameters_epochs_figures_and_report(cnn: Finis
     assert client.get_latest_versions("letters")[0].run_id == run.info.run_id
 
 
-def test_tensorboard_has_every_epoch_for_training_and_validation(cnn: Finished, folder: Path) -> None:
-    assert cnn.returncode == 0
+def test_tensorboard_has_every_epoch_for_training_and_validation(cnn: str, folder: Path) -> None:
     history = pd.read_csv(folder / "runs/cnn/history.csv")
     for split, prefix in (("train", ""), ("validation", "val_")):
         events = EventAccumulator(str(folder / f"logs/cnn/{split}")).Reload()
@@ -92,8 +91,7 @@ def test_tensorboard_has_every_epoch_for_training_and_validation(cnn: Finished, 
         assert losses == pytest.approx(list(history[f"{prefix}loss"]))
 
 
-def test_a_profile_shows_how_the_time_of_some_steps_was_spent(cnn: Finished, folder: Path) -> None:
-    assert cnn.returncode == 0
+def test_a_profile_shows_how_the_time_of_some_steps_was_spent(cnn: str, folder: Path) -> None:
     profile = json.loads((folder / "runs/cnn/metrics.json").read_text())["profile"]
     assert sum(profile["fractions"].values()) == pytest.approx(1, abs=0.01)
     assert 0.2 < profile["fractions"]["computing"] < 1
@@ -116,8 +114,7 @@ print([name for name in sys.modules if name.split(".")[0] in ("jobs", "models", 
 """
 
 
-def test_the_model_predicts_without_this_project(cnn: Finished, server: str, tmp_path: Path) -> None:
-    assert cnn.returncode == 0
+def test_the_model_predicts_without_this_project(cnn: str, server: str, tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     process = subprocess.run(
         [sys.executable, "-I", "-c", PREDICT, server], cwd=tmp_path, env=environment, capture_output=True, text=True,
@@ -136,23 +133,20 @@ def test_a_server_that_cannot_be_reached_causes_a_warning_and_does_not_stop_the_
     tracker = Tracker(f"http://127.0.0.1:{free_port()}", "away", "seed: 1")
     tracker.epoch({"epoch": 1, "loss": 1.0})
     tracker.end("FINISHED")
-    output = capsys.readouterr().out
+    output = as_on_terminal(capsys.readouterr().err)
     assert tracker.lost
     assert output.count("warning: MLflow at http://127.0.0.1:") == 1
     assert "jobs/track.py" in output
     assert time.monotonic() - start < 60
 
 
-def test_a_run_directory_can_be_sent_later(cnn: Finished, server: str, folder: Path) -> None:
-    assert cnn.returncode == 0
-    job = submit("jobs/track.py", "runs/cnn", "--tracking", server, cwd=folder)
-    assert job.returncode == 0, job.stdout + job.stderr
+def test_a_run_directory_can_be_sent_later(cnn: str, server: str, folder: Path, run_job: RunJob) -> None:
+    output = run_job("track", "runs/cnn", "--tracking", server, cwd=folder)
     first, second = runs(server)[0], runs(server)[-1]
-    assert f"runs/cnn is run {second.info.run_id} of {server}" in job.stdout
+    assert f"runs/cnn is run {second.info.run_id} of {server}" in output
     assert second.info.run_id != first.info.run_id
     for name in ("val_loss", "test.accuracy"):
         assert second.data.metrics[name] == pytest.approx(first.data.metrics[name])
     assert second.data.params == first.data.params
-    missing = submit("jobs/track.py", "runs/none", "--tracking", server, cwd=folder)
-    assert missing.returncode == 1
-    assert "runs/none: no such run directory" in missing.stdout
+    with pytest.raises(RunError, match="runs/none: no such run directory"):
+        run_job("track", "runs/none", "--tracking", server, cwd=folder)

@@ -22,8 +22,10 @@ from pyspark.ml import PipelineModel
 from pyspark.ml.classification import RandomForestClassificationModel
 from pyspark.sql import SparkSession
 
+from evaluation.runs import RunError
 from preprocessing.labels import STILL_LETTERS
-from tests.conftest import BRIEF, ROOT, ROWS, submit
+from tests.conftest import BRIEF, ROOT, ROWS, as_on_terminal, submit
+from tests.jobs.conftest import RunJob
 
 Finished = subprocess.CompletedProcess[str]
 
@@ -87,7 +89,7 @@ def metrics(folder: Path, run: str) -> dict:
 def test_the_training_prints_one_line_per_epoch(cnn: Finished) -> None:
     assert cnn.returncode == 0, cnn.stderr
     lines = cnn.stdout.splitlines()
-    assert lines[1] == "rows: 2,160 train, 240 validation, 480 test, 1 set aside; 24 classes"
+    assert lines[1] == "rows: 2,160 train, 240 validation, 480 test, 1 rejected; 24 classes"
     epochs = [line for line in lines if line.startswith("epoch")]
     assert len(epochs) == 9
     for part in ("loss", "accuracy", "validation", "images/s"):
@@ -110,8 +112,8 @@ def left_in_store(folder: Path) -> list[str]:
 def test_the_run_directory_is_complete_and_nothing_else_is_left(cnn: Finished, folder: Path) -> None:
     run = folder / "runs/cnn"
     assert {path.name for path in run.iterdir()} == {
-        "classes.json", "experiment.yaml", "figures", "history.csv", "loss_curve.csv", "metrics.json", "model.keras",
-        "pipeline", "predictions", "rejected", "report.html", "run.json", "samples", "test_pictures",
+        "class_names.json", "experiment.yaml", "figures", "history.csv", "loss_curve.csv", "metrics.json",
+        "model.keras", "pipeline", "predictions", "rejected", "report.html", "run.json", "samples", "test_pictures",
     }  # fmt: skip
     assert {path.stem for path in (run / "samples").iterdir()} == set(STILL_LETTERS)
     assert {path.stem for path in (run / "figures").iterdir()} == {
@@ -119,7 +121,7 @@ def test_the_run_directory_is_complete_and_nothing_else_is_left(cnn: Finished, f
     }  # fmt: skip
     assert [path.name for path in (folder / "runs").iterdir() if path.name.startswith(".")] == []
     assert left_in_store(folder) == []
-    assert json.loads((run / "classes.json").read_text()) == list(STILL_LETTERS)
+    assert json.loads((run / "class_names.json").read_text()) == list(STILL_LETTERS)
     assert yaml.safe_load((run / "experiment.yaml").read_text())["seed"] == 1
 
 
@@ -164,7 +166,7 @@ def test_the_saved_model_reproduces_the_saved_predictions(
     accuracy = (model.predict(pixels, verbose=0).argmax(axis=1) == labels).mean()
     assert accuracy == pytest.approx(metrics(folder, "cnn")["test"]["accuracy"])
     predictions = spark.read.parquet(str(folder / "runs/cnn/predictions")).toPandas()
-    assert (predictions["label"] == predictions["prediction"]).mean() == pytest.approx(accuracy)
+    assert (predictions["label"] == predictions["letter"]).mean() == pytest.approx(accuracy)
     assert predictions["probabilities"].map(len).eq(24).all()
 
 
@@ -218,9 +220,8 @@ def test_the_saved_forest_and_pipeline_can_be_loaded_by_spark_ml(
     PipelineModel.load(str(folder / "runs/forest/pipeline"))
 
 
-def test_runs_are_compared_in_one_report(cnn: Finished, forest: Finished, folder: Path) -> None:
-    job = submit("jobs/compare.py", "runs/cnn", "runs/forest", "--output", "runs/compare", cwd=folder)
-    assert job.returncode == 0, job.stderr
+def test_runs_are_compared_in_one_report(cnn: Finished, forest: Finished, folder: Path, run_job: RunJob) -> None:
+    output = run_job("compare", "runs/cnn", "runs/forest", "--output", "runs/compare", cwd=folder)
     assert {path.name for path in (folder / "runs/compare").iterdir()} == {
         "figures", "metrics.json", "report.html", "run.json",
     }  # fmt: skip
@@ -232,12 +233,12 @@ def test_runs_are_compared_in_one_report(cnn: Finished, forest: Finished, folder
     assert pair["only_first"] - pair["only_second"] == difference
     assert 0 <= pair["only_first"] + pair["only_second"] <= rows
     assert "exact McNemar" in (folder / "runs/compare/report.html").read_text()
-    assert "cnn is better than forest" in job.stdout
+    assert "cnn is better than forest" in output
 
 
 def without_epochs(output: str) -> list[str]:
     """The lines of a training's output, except for those of its epochs."""
-    return [line for line in output.splitlines() if not line.startswith("epoch")]
+    return [line for line in as_on_terminal(output).splitlines() if not line.startswith("epoch")]
 
 
 def stop(folder: Path, data: Path) -> tuple[int, str]:
@@ -279,7 +280,7 @@ def test_a_training_with_a_name_survives_the_loss_of_a_process_and_of_the_driver
     assert pd.read_csv(folder / "runs/x/history.csv")["epoch"].tolist() == list(range(1, 21))
     results = metrics(folder, "x")
     assert results["restarts"] == 2
-    first_failure, second_failure = (failure["what"] for failure in results["failures"])
+    first_failure, second_failure = (failure["lost"] for failure in results["failures"])
     assert first_failure == "the driver"
     assert second_failure.startswith("a process (exit status ")
     assert [failure["num_proc"] for failure in results["failures"]] == [2, 2]
@@ -309,8 +310,8 @@ def started(folder: Path, *options: object) -> Iterator[subprocess.Popen[str]]:
         assert process.stdout is not None
         output = []
         for line in process.stdout:
-            output.append(line)
-            if line.startswith("epoch"):
+            output.append(as_on_terminal(line))
+            if output[-1].startswith("epoch"):
                 break
         else:
             raise AssertionError("".join(output))
@@ -338,10 +339,10 @@ class TestInvalidInput:
         self.assert_rejected(submit("jobs/train_cnn.py", "--run", "runs/cnn", cwd=folder), "runs/cnn", "--overwrite")
         assert (folder / "runs/cnn/metrics.json").read_bytes() == original
 
-    def test_a_folder_that_is_not_a_run_directory(self, cnn: Finished, folder: Path) -> None:
+    def test_a_folder_that_is_not_a_run_directory(self, cnn: Finished, folder: Path, run_job: RunJob) -> None:
         (folder / "runs/empty").mkdir(exist_ok=True)
-        job = submit("jobs/compare.py", "runs/cnn", "runs/empty", "--output", "runs/rejected", cwd=folder)
-        self.assert_rejected(job, "runs/empty: not a run directory")
+        with pytest.raises(RunError, match="runs/empty: not a run directory"):
+            run_job("compare", "runs/cnn", "runs/empty", "--output", "runs/rejected", cwd=folder)
         assert not (folder / "runs/rejected").exists()
 
     def test_a_truncated_compressed_file(self, sample: Path, tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def test_calibration_makes_confidence_match_accuracy(spark: SparkSession, model:
     assert evaluate(calibrated, CLASS_NAMES).loss == pytest.approx(calibration.loss_after, rel=1e-3)
     assert evaluate(calibrated, CLASS_NAMES).calibration_error < 0.03
     assert evaluate(uncalibrated, CLASS_NAMES).calibration_error > 0.03
-    assert [row["prediction"] for row in calibrated.collect()] == [row["prediction"] for row in uncalibrated.collect()]
+    assert [row["letter"] for row in calibrated.collect()] == [row["letter"] for row in uncalibrated.collect()]
 
 
 def test_the_calibration_error_is_the_gap_between_confidence_and_accuracy(spark: SparkSession) -> None:

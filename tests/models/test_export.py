@@ -29,8 +29,8 @@ def test_every_format_predicts_what_the_network_does(
     predict = export_network(network, ["A", "B", "C", "D"], settings, kind, tmp_path)
     np.testing.assert_allclose(predict(pixels), network(pixels).numpy(), atol=1e-5)
     np.testing.assert_allclose(predict(pixels[:1]), network(pixels[:1]).numpy(), atol=1e-5)
-    assert json.loads((tmp_path / "classes.json").read_text()) == ["A", "B", "C", "D"]
+    assert json.loads((tmp_path / "class_names.json").read_text()) == ["A", "B", "C", "D"]
     assert json.loads((tmp_path / "preprocessing.json").read_text())["size"] == shape[0]
     if kind == "onnx":
         properties = onnx.load(tmp_path / "model.onnx").metadata_props
-        assert {entry.key: json.loads(entry.value) for entry in properties}["classes"] == ["A", "B", "C", "D"]
+        assert {entry.key: json.loads(entry.value) for entry in properties}["class_names"] == ["A", "B", "C", "D"]

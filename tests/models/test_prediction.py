@@ -19,4 +19,4 @@ def test_executors_predict_what_the_network_does(spark: SparkSession, name: str)
     expected = model.predict(pixels, verbose=0)
     assert [row["id"] for row in predictions] == [row[0] for row in rows]
     np.testing.assert_allclose([row["probabilities"] for row in predictions], expected, rtol=1e-4, atol=1e-6)
-    assert [row["prediction"] for row in predictions] == [class_names[i] for i in expected.argmax(axis=1)]
+    assert [row["letter"] for row in predictions] == [class_names[i] for i in expected.argmax(axis=1)]

@@ -12,7 +12,7 @@ def sources(spark: SparkSession, folders: dict[Source, str], **settings: Any) ->
         "work": str(spark.sparkContext.getCheckpointDir()).rsplit("/", 1)[0],
         "preprocessing": Preprocessing(),
         "split": Split(),
-        "classes": [],
+        "class_names": [],
         "max_rejected": 0.01,
         "fraction": 1.0,
         "seed": 0,

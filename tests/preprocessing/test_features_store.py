@@ -49,7 +49,7 @@ def test_what_is_read_from_the_store_is_what_was_prepared(
     fresh = prepare_images(spark, storage, sources(spark, {Source("sample"): str(sample)}, seed=3))
     assert prepared.images.columns == IMAGE_TABLE.names
     assert prepared.images.orderBy("id").collect() == fresh.images.orderBy("id").collect()
-    for name in ("rejections", "counted", "near_duplicates", "normalization", "classes", "shape"):
+    for name in ("rejections", "counted", "near_duplicates", "normalization", "class_names", "shape"):
         assert getattr(prepared, name) == getattr(fresh, name)
     row, same = (images.pipeline.transform(images.images.orderBy("id")).head() for images in (prepared, fresh))
     assert row["features"] == same["features"]
@@ -67,7 +67,7 @@ def test_a_row_takes_little_more_space_than_its_pixels_and_part_files_have_equal
     assert max(rows) - min(rows) <= 8
     table = pq.read_table(files[0])
     assert table["label_index"].type == "int32"
-    labels = np.array(prepared.classes)[table["label_index"].to_numpy()]
+    labels = np.array(prepared.class_names)[table["label_index"].to_numpy()]
     assert labels.tolist() == table["label"].to_pylist()
     # 784 pixels and a hexadecimal id per row, in files of 90 rows
     assert sum(file.stat().st_size for file in files) / sum(rows) < 784 + 160
@@ -140,7 +140,7 @@ def test_damage_to_any_stored_file_is_detected(
             file.write_bytes(change(content))
         assert not features_store._is_intact(spark, storage, str(prepared.folder)), file
         if file.name != "prepared.json" or change is not None:
-            [line] = capsys.readouterr().out.splitlines()
+            [line] = capsys.readouterr().err.splitlines()
             assert f"{file.relative_to(folder)} differs from what was written" in line
         file.write_bytes(content)
     assert features_store._is_intact(spark, storage, str(prepared.folder))
@@ -160,7 +160,7 @@ def test_damaged_images_are_prepared_again(
     (part.parents[1] / ".unfinished").touch()  # left by a killed job
     again = prepare(spark, storage, sample, store)
     assert again.folder == prepared.folder
-    assert capsys.readouterr().out.count("the images are prepared again") == 1
+    assert capsys.readouterr().err.count("the images are prepared again") == 1
     assert again.images.orderBy("id").collect() == rows
     assert not (part.parents[1] / ".unfinished").exists()
     assert len(stored_folders(store)) == 1

@@ -170,7 +170,7 @@ def test_sources_are_combined_into_one_table_with_one_shape(
     )  # fmt: skip
     assert prepared.sources["photographs"]["test"] == 12
     assert prepared.sources["mnist"]["test"] == 480
-    assert len(prepared.classes) == 24
+    assert len(prepared.class_names) == 24
     assert {row["size"] for row in prepared.images.selectExpr("length(pixels) size").distinct().collect()} == {1600}
 
 
@@ -211,7 +211,7 @@ class TestRefuses:
         write_pictures(folder / "train", "A", 2, name="Hello/{number}.png")
         message = self.message(spark, storage, folder)
         assert "photographs: train/Hello/0.png: 'Hello' is not a class" in message
-        assert "--classes" in message
+        assert "--class-names" in message
 
     def test_a_test_class_that_is_not_trained(self, spark: SparkSession, storage: Storage, folder: Path) -> None:
         write_pictures(folder / "test", "D", 2)

@@ -12,6 +12,7 @@ from pyspark.sql import SparkSession
 from preprocessing.data_settings import Preprocessing
 from preprocessing.errors import InputError
 from preprocessing.inputs import read_input
+from preprocessing.read_rows import ReadContext
 from preprocessing.storage import Storage
 from tests.pictures import write_pictures
 
@@ -20,7 +21,7 @@ NAMES = ("_DSC0001.png", "10:30:05.png", "hand=1.png", "test[1].png", "a,b {c}*?
 
 def read(spark: SparkSession, storage: Storage, path: Path, tmp_path: Path) -> pd.DataFrame:
     work = f"file://{tmp_path}/work"
-    rows = read_input(spark, storage, storage.absolute(str(path)), work, Preprocessing(), [])
+    rows = read_input(ReadContext(spark, storage, work, Preprocessing(), []), storage.absolute(str(path)))
     table = rows.table.toPandas().set_index("id")
     assert len(table) == rows.count
     table.attrs["notes"] = rows.notes

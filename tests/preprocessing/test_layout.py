@@ -233,8 +233,8 @@ def test_the_layout_of_an_empty_source_is_empty() -> None:
         (
             ["train/[AB]/1.png", "test/A_test.png", "test/IMG_1.png", "test/12.png"],
             "photos: test: neither the folder name nor the file name gives the class of 12.png, IMG_1.png: create one"
-            " folder per class in test; classes are letters, digits, Del, Nothing, Space, and those of --classes; if"
-            " the label is elsewhere in the path, give the source a pattern with a label",
+            " folder per class in test; classes are letters, digits, Del, Nothing, Space, and those of --class-names;"
+            " if the label is elsewhere in the path, give the source a pattern with a label",
         ),
     ],
 )  # fmt: skip

@@ -131,7 +131,7 @@ def test_a_fingerprint_depends_on_the_rows_and_not_on_their_order(spark: SparkSe
 
     first = counted(("a", "train", "A"), ("b", "test", "B"))
     assert counted(("b", "test", "B"), ("a", "train", "A")) == first
-    assert first.classes == {"train": {"A": 1}, "validation": {}, "test": {"B": 1}}
+    assert first.class_counts == {"train": {"A": 1}, "validation": {}, "test": {"B": 1}}
     assert first.sources == {"one": {"train": 1, "validation": 0, "test": 1}}
     other = counted(("a", "validation", "A"), ("b", "test", "B"))
     assert other.fingerprint != first.fingerprint
@@ -141,4 +141,4 @@ def test_a_fingerprint_depends_on_the_rows_and_not_on_their_order(spark: SparkSe
 def test_classes_are_in_alphabetical_order_regardless_of_their_counts(spark: SparkSession) -> None:
     rows = [(str(i), "train", label, "one") for i, label in enumerate("YYYCBBY")]
     counted = count_images(spark.createDataFrame(rows, "id string, split string, label string, source string"))
-    assert list(counted.classes["train"].items()) == [("B", 2), ("C", 1), ("Y", 4)]
+    assert list(counted.class_counts["train"].items()) == [("B", 2), ("C", 1), ("Y", 4)]

@@ -65,7 +65,7 @@ def test_jobs_server_and_exports_give_the_runs_own_predictions_on_all_test_pictu
     for name, read in (("onnx", read_onnx), ("tflite", read_tflite)):
         job = submit("jobs/export.py", "runs/baseline", "--format", name, "--output", name, cwd=folder)
         assert job.returncode == 0, job.stdout
-        class_names = np.array(json.loads((folder / name / "classes.json").read_text()))
+        class_names = np.array(json.loads((folder / name / "class_names.json").read_text()))
         letters[name] = class_names[read((folder / f"{name}/model.{name}").read_bytes())(pixels).argmax(axis=1)]
     mistakes = {name: int((predicted != expected).sum()) for name, predicted in letters.items()}
     assert mistakes == dict.fromkeys(letters, 0)

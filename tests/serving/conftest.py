@@ -53,7 +53,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, network: keras.Model, pictures
     folder = tmp_path_factory.mktemp("runs") / "cnn"
     (folder / "samples").mkdir(parents=True)
     save_network(network, folder / "model.keras")
-    (folder / "classes.json").write_text(json.dumps(CLASS_NAMES))
+    (folder / "class_names.json").write_text(json.dumps(CLASS_NAMES))
     (folder / "experiment.yaml").write_text(yaml.safe_dump({"preprocessing": asdict(Preprocessing())}))
     write_json(folder / RUN_FILE, {"version": VERSION, "job": "cnn"})
     confusion = 100 * np.eye(len(CLASS_NAMES), dtype=int)

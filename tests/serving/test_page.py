@@ -110,8 +110,8 @@ def test_a_picture_is_opened_and_another_file_is_reported(page: Page, run: Path)
     page.get_by_label("Open a picture").set_input_files(run / "samples/C.png")
     expect(page.locator("#letter")).to_have_text("C")
     expect(page.get_by_role("list", name="The likeliest letters").get_by_role("listitem")).to_have_count(5)
-    page.get_by_label("Open a picture").set_input_files(run / "classes.json")
-    expect(page.get_by_role("alert")).to_have_text("classes.json is not a picture that this browser can open.")
+    page.get_by_label("Open a picture").set_input_files(run / "class_names.json")
+    expect(page.get_by_role("alert")).to_have_text("class_names.json is not a picture that this browser can open.")
 
 
 def test_the_page_can_be_used_with_the_keyboard(page: Page) -> None:

@@ -11,6 +11,7 @@ import tensorflow as tf
 from training.callbacks import CosineSchedule, EpochEnd, PinCores, Precision, ResumeTraining, StepsPerExecution
 from training.checkpoints import Checkpoints
 from training.cluster.process_output import LastLines
+from training.cluster.reports import ReceiverAddress
 from training.training_settings import Training
 
 
@@ -59,7 +60,7 @@ def test_half_the_processes_resume_with_half_the_rate_over_twice_the_steps() -> 
     assert one_process[::2] == pytest.approx([rate / 2 for rate in two_processes[20:]])
 
 
-UNREACHABLE_DRIVER = ("127.0.0.1", 9, b"nobody listens")
+UNREACHABLE_DRIVER = ReceiverAddress("127.0.0.1", 9, b"nobody listens", 0)
 
 
 def fit(unclaimed: Checkpoints, epochs: int, previous_epochs: int, rate: float = 0.1) -> keras.Model:

@@ -13,7 +13,7 @@ def checkpoint(losses: list[float]) -> Checkpoint:
     """Return the checkpoint after one epoch per validation loss."""
     history = [{"epoch": float(i + 1), "val_loss": loss} for i, loss in enumerate(losses)]
     arrays = [np.full((2, 3), len(losses), np.float32), np.array(len(losses))]
-    return Checkpoint(len(losses), 5.0, history, [{"what": "a host"}], arrays, [np.arange(len(losses))])
+    return Checkpoint(len(losses), 5.0, history, [{"lost": "a host"}], arrays, [np.arange(len(losses))])
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def test_a_checkpoint_is_read_as_it_was_written(checkpoints: Checkpoints) -> Non
     checkpoints.write(checkpoint([0.5, 0.4]))
     last = checkpoints.last()
     assert last is not None
-    assert (last.epoch, last.time, last.best_epoch, last.failures) == (2, 5.0, 2, [{"what": "a host"}])
+    assert (last.epoch, last.time, last.best_epoch, last.failures) == (2, 5.0, 2, [{"lost": "a host"}])
     assert last.history == checkpoint([0.5, 0.4]).history
     for name in ("weights", "optimizer"):
         for array, expected in zip(getattr(last, name), getattr(checkpoint([0.5, 0.4]), name), strict=True):
@@ -80,7 +80,7 @@ def test_a_truncated_file_is_not_read(
     last = checkpoints.last()
     assert last is not None
     assert last.epoch == 1
-    assert "epoch-00002" in capsys.readouterr().out
+    assert "epoch-00002" in capsys.readouterr().err
 
 
 def test_a_file_with_a_changed_byte_is_not_read(checkpoints: Checkpoints, tmp_path: Path) -> None:

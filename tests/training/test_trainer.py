@@ -2,6 +2,8 @@
 
 import itertools
 import time
+from dataclasses import replace
+from multiprocessing import AuthenticationError
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from models.errors import TrainingError
 from preprocessing.storage import Storage
 from training import data_module
 from training.cluster.hosts import check_slots
-from training.cluster.progress import EpochReporter, Message, epoch_listener
+from training.cluster.reports import EpochReporter, ReceiverAddress, receiving
 from training.store import balanced, training_store, write_rows
 from training.training_settings import Augmentation
 
@@ -141,18 +143,25 @@ def test_existing_rows_are_not_written_again(spark: SparkSession, storage: Stora
     assert {name for name in files() if "/validation/" in name} <= set(previous_files)
 
 
+class Messages(list[dict]):
+    """Receives the reports of rank 0."""
+
+    report = list.append
+
+
 def test_the_driver_receives_an_epoch_while_the_process_is_running(spark: SparkSession) -> None:
-    messages: list[Message] = []
-    with epoch_listener(spark, messages.append) as address:
-        reporter = EpochReporter(address)
-        reporter.report({"epoch": 1, "loss": 0.5})
-        deadline = time.monotonic() + 10
-        while not messages and time.monotonic() < deadline:
-            time.sleep(0.05)
+    messages = Messages()
+    with receiving(spark, messages) as address:
+        EpochReporter(address).report({"epoch": 1, "loss": 0.5})
         assert messages == [{"epoch": 1, "loss": 0.5}]
 
 
+def test_a_client_without_the_key_is_rejected(spark: SparkSession) -> None:
+    with receiving(spark, Messages()) as address, pytest.raises(AuthenticationError):
+        replace(address, key=b"wrong").connect()
+
+
 def test_training_continues_if_the_driver_cannot_be_reached(capsys: pytest.CaptureFixture[str]) -> None:
-    reporter = EpochReporter(("127.0.0.1", 9, b"key"))
+    reporter = EpochReporter(ReceiverAddress("127.0.0.1", 9, b"key", 0))
     reporter.report({"epoch": 1})
-    assert "cannot report epochs to the driver" in capsys.readouterr().out
+    assert "cannot report epochs to the driver" in capsys.readouterr().err

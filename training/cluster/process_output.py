@@ -2,7 +2,10 @@
 
 import collections
 import io
+import logging
 import re
+
+LOGGER = logging.getLogger("handshape")
 
 # Horovod prefixes each line with the rank and stream of its process.
 _PREFIX = re.compile(r"^\[\d+\]<\w+>:")
@@ -24,7 +27,9 @@ class LastLines(io.TextIOBase):
 
     def write(self, text: str) -> int:
         *lines, self.incomplete = (self.incomplete + text).split("\n")
-        for line in (_PREFIX.sub("", line) for line in lines):
+        for prefixed_line in lines:
+            LOGGER.debug(prefixed_line)
+            line = _PREFIX.sub("", prefixed_line)
             self.lines.append(line)
             if _ERROR.match(line) and not _CONSEQUENCE.search(line):
                 self.error_lines.append(line)

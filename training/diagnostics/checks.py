@@ -23,14 +23,14 @@ History = list[dict[str, Any]]
 Finding = dict[str, Any]
 
 
-def findings(history: History, classes: list[str], rate: str = "--training.learning-rate") -> list[Finding]:
+def findings(history: History, class_names: list[str], rate: str = "--training.learning-rate") -> list[Finding]:
     """Check the last epoch: what is wrong now and was not before, and what is no longer wrong.
 
     Args:
         history: One row per epoch: ``epoch``, ``loss``, ``accuracy``, ``val_loss``, ``val_accuracy``, ``curve`` (the
             training loss during the epoch), ``probe`` where the network was probed, see :meth:`Probe.look`, and
             ``findings``, what this function returned for the epochs before the last.
-        classes: The class names, in the order of the network's outputs.
+        class_names: The class names, in the order of the network's outputs.
         rate: The option that sets the learning rate.
 
     Returns:
@@ -39,7 +39,7 @@ def findings(history: History, classes: list[str], rate: str = "--training.learn
     """
     active = active_findings([finding for row in history for finding in row.get("findings", [])])
     epoch = history[-1]["epoch"]
-    progress, new = _Progress(history, classes, rate), []
+    progress, new = _Progress(history, class_names, rate), []
     for name, check in _CHECKS.items():
         sentence = check(progress)
         if name in active and sentence is None:
@@ -68,7 +68,7 @@ class _Progress:
     """What a check looks at: the arguments of :func:`findings`."""
 
     history: History
-    classes: list[str]
+    class_names: list[str]
     rate: str
 
     @property
@@ -77,7 +77,7 @@ class _Progress:
 
 
 def _rate_too_large(progress: _Progress) -> str | None:
-    curve, guessing = progress.history[-1]["curve"], math.log(len(progress.classes))
+    curve, guessing = progress.history[-1]["curve"], math.log(len(progress.class_names))
     highest = max(curve[len(curve) // 2 :])
     if highest <= _ABOVE_GUESSING * guessing:
         return None
@@ -128,7 +128,7 @@ def _rate_too_small(progress: _Progress) -> str | None:
 
 
 def _labels_shuffled(progress: _Progress) -> str | None:
-    row, count = progress.history[-1], len(progress.classes)
+    row, count = progress.history[-1], len(progress.class_names)
     if len(progress.history) < _EPOCHS or max(row["accuracy"], row["val_accuracy"]) >= 2 / count:
         return None
     return (
@@ -139,9 +139,9 @@ def _labels_shuffled(progress: _Progress) -> str | None:
 
 def _never_predicted(progress: _Progress) -> str | None:
     probes = [set(row["probe"]["never_predicted"]) for row in progress.history if "probe" in row][-_PROBES:]
-    if len(probes) < _PROBES or progress.history[-1]["accuracy"] < 1 - 3 / len(progress.classes):
+    if len(probes) < _PROBES or progress.history[-1]["accuracy"] < 1 - 3 / len(progress.class_names):
         return None
-    missed = [progress.classes[index] for index in sorted(set.intersection(*probes))]
+    missed = [progress.class_names[index] for index in sorted(set.intersection(*probes))]
     if not missed:
         return None
     return (

@@ -1,6 +1,7 @@
-"""Where a training's time goes: some of its steps recorded by TensorFlow's profiler and Horovod's timeline."""
+"""A profile of a training: some of its steps, recorded by TensorFlow's profiler and Horovod's timeline."""
 
 import json
+import logging
 import re
 import shutil
 import tempfile
@@ -15,36 +16,38 @@ import numpy as np
 import tensorflow as tf
 from keras.callbacks import Callback
 
+LOGGER = logging.getLogger("handshape")
+
 Spans = list[tuple[float, float]]
 
 STEPS = 20
 TIMELINE = "horovod_timeline.json"
-# An event of our own, whose time by the clock is known: TensorFlow's recording begins at nought, Horovod's in 1970.
+# An event whose wall-clock time is known: TensorFlow's recording starts at 0, Horovod's timeline at 1970.
 _ANCHOR = "handshape anchor"
 
 
 class Profile(Callback):
-    """Rank 0 records some steps of the second epoch, or of the first where there is no other.
+    """Records some steps of the second epoch on rank 0, or of the first if there is only one.
 
-    ``found`` is what was recorded in this epoch, if anything: ``steps``, ``seconds``, and ``fractions``, see
-    :func:`fractions`.
+    ``result`` is None, or the result of the steps that were recorded in this epoch: their number ``steps``, their
+    duration ``seconds``, and ``fractions``, see :func:`fractions`.
 
     Args:
-        folder: of the store, where the recordings go.
+        folder: the folder of the store that the recordings are written to.
     """
 
     def __init__(self, folder: str) -> None:
         super().__init__()
         self.folder = folder
-        self.found: dict[str, Any] | None = None
+        self.result: dict[str, Any] | None = None
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self.here = hvd.rank() == 0 and epoch == min(1, self.params["epochs"] - 1)
-        self.found = None
+        self.result = None
         self.local: Path | None = None
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        # the first steps of an epoch fill what is read ahead
+        # the first steps of an epoch fill the prefetch buffers
         if not self.here or self.local is not None or batch < min(STEPS, self.params["steps"] // 4):
             return
         self.local, self.first = Path(tempfile.mkdtemp()), batch
@@ -64,38 +67,38 @@ class Profile(Callback):
         tf.profiler.experimental.stop()
         try:
             self._keep(self.local, batch + 1 - self.first, seconds)
-        except Exception as error:  # a training is worth more than its profile
-            print(f"the profile cannot be kept: {type(error).__name__}: {error}", flush=True)
+        except Exception as error:  # a failed profile must not stop the training
+            LOGGER.warning(f"the profile cannot be kept: {type(error).__name__}: {error}")
         shutil.rmtree(self.local, ignore_errors=True)
 
     def _keep(self, local: Path, steps: int, seconds: float) -> None:
         (recorded,) = local.rglob("*.xplane.pb")
-        found = fractions(recorded.read_bytes(), (local / TIMELINE).read_text(), self.begin, seconds)
+        result = fractions(recorded.read_bytes(), (local / TIMELINE).read_text(), self.begin, seconds)
         system, folder = fsspec.core.url_to_fs(self.folder)
         system.makedirs(folder, exist_ok=True)
         for file in (file for file in local.rglob("*") if file.is_file()):
             system.put_file(str(file), f"{folder}/{file.name}")
-        self.found = {"steps": steps, "seconds": seconds, "fractions": found}
+        self.result = {"steps": steps, "seconds": seconds, "fractions": result}
 
 
 def fractions(recorded: bytes, timeline: str, begin: float, seconds: float) -> dict[str, float]:
-    """Where the time of the recorded steps went, as fractions of it.
+    """How the time of the recorded steps was spent, as fractions of it.
 
     Args:
-        recorded: an ``XSpace`` of TensorFlow's profiler, with the anchor at ``begin``.
-        timeline: Horovod's, as JSON.
-        begin: of the first step, in seconds since 1970.
-        seconds: how long was recorded.
+        recorded: a serialized ``XSpace`` of TensorFlow's profiler, with the anchor at ``begin``.
+        timeline: Horovod's timeline, as JSON.
+        begin: the start of the first step, in seconds since 1970.
+        seconds: the duration of the recording.
 
     Returns:
-        ``computing``, when an operation ran; ``allreduce``, when none did but gradients were summed, or other ranks
-        waited for; ``data``, when neither was and the next batch was waited for; ``python``, what is left.
+        ``computing``, while an operation ran; ``allreduce``, while no operation ran but gradients were summed or the
+        rank waited for other ranks; ``data``, while only the next batch was waited for; ``python``, the rest.
     """
     operations, batches = _operations(recorded)
     spans: Spans = []
     reached = []
-    for found in (operations, _reductions(timeline, begin), batches):
-        spans += _within(found, seconds)
+    for kind in (operations, _reductions(timeline, begin), batches):
+        spans += _within(kind, seconds)
         reached.append(_length(spans))
     computing, reduced, waited = reached
     lengths = {"computing": computing, "allreduce": reduced - computing, "data": waited - reduced}
@@ -103,12 +106,12 @@ def fractions(recorded: bytes, timeline: str, begin: float, seconds: float) -> d
 
 
 def _operations(recorded: bytes) -> tuple[Spans, Spans]:
-    """When operations ran, reading ahead aside, and when batches were waited for, in seconds since the anchor."""
+    """The times of operations, except prefetching, and of waiting for batches, in seconds since the anchor."""
     from tensorflow.tsl.profiler.protobuf.xplane_pb2 import XSpace
 
     operations, batches, anchor = [], [], 0.0
     for plane in XSpace.FromString(recorded).planes:
-        names = {key: found.name for key, found in plane.event_metadata.items()}
+        names = {key: metadata.name for key, metadata in plane.event_metadata.items()}
         for line in plane.lines:
             for event in line.events:
                 name = names[event.metadata_id]
@@ -121,13 +124,13 @@ def _operations(recorded: bytes) -> tuple[Spans, Spans]:
                 # operations are called name:Type
                 elif re.fullmatch(r"[^:]+:\w+", name) and not line.name.startswith("tf_data"):
                     operations.append(span)
-    return tuple([(start - anchor, end - anchor) for start, end in found] for found in (operations, batches))  # type: ignore[return-value]
+    return tuple([(start - anchor, end - anchor) for start, end in kind] for kind in (operations, batches))  # type: ignore[return-value]
 
 
 def _reductions(timeline: str, begin: float) -> Spans:
-    """When gradients were announced and summed, in seconds since ``begin``."""
+    """The times when gradients were negotiated and summed, in seconds since ``begin``."""
     if not timeline.strip():
-        return []  # a process by itself has nobody to sum gradients with
+        return []  # a single process sums no gradients
     events = json.loads(timeline if timeline.rstrip().endswith("]") else f"{timeline.rstrip().rstrip(',')}]")
     since = next(event["args"]["start_time_since_epoch_in_micros"] for event in events if event["ph"] == "M")
     open_since: dict[int, list[float]] = {}
@@ -146,7 +149,7 @@ def _within(spans: Spans, seconds: float) -> Spans:
 
 
 def _length(spans: Iterable[tuple[float, float]]) -> float:
-    """Of their union."""
+    """The length of the union of the spans."""
     ordered = np.array(sorted(spans)).reshape(-1, 2)
     if not len(ordered):
         return 0.0

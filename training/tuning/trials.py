@@ -20,12 +20,12 @@ from models.optimizers import compile_arguments
 from preprocessing.normalization import Normalization
 from preprocessing.schema import TRAIN, VALIDATION
 from training.callbacks import Logs, training_callbacks
+from training.cluster.reports import TrialReporter
 from training.data_module import ShardDataModule
 from training.progression import best_epoch, divergence, has_finished
 from training.store import Part
 from training.trainer import NetworkTraining, train
 from training.training_settings import Training
-from training.tuning.trial_server import TrialAddress
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class TrialTask:
     """The settings of a trial, sent to its Spark task.
 
     Args:
-        trial: the address of the trial on the driver.
+        trial: the reporter of the trial.
         network: the network.
         training: how the network is trained, by a single process.
         shape: the shape ``(height, width, channels)`` of a picture.
@@ -44,7 +44,7 @@ class TrialTask:
         cores: the number of cores that the trial may use.
     """
 
-    trial: TrialAddress
+    trial: TrialReporter
     network: Network
     training: Training
     shape: tuple[int, int, int]
@@ -99,11 +99,11 @@ class TrialEnd(Callback):
 
     Args:
         settings: how the network is trained.
-        trial: the address of the trial. None: epochs are not reported, since the trial has several folds.
+        trial: the reporter of the trial. None: epochs are not reported, since the trial has several folds.
         history: one row per finished epoch. This callback appends to it.
     """
 
-    def __init__(self, settings: Training, trial: TrialAddress | None, history: list[dict[str, Any]]) -> None:
+    def __init__(self, settings: Training, trial: TrialReporter | None, history: list[dict[str, Any]]) -> None:
         super().__init__()
         self.settings = settings
         self.trial = trial

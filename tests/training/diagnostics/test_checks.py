@@ -8,13 +8,14 @@ from keras import layers
 
 from training.callbacks import EpochEnd
 from training.checkpoints import Checkpoints
+from training.cluster.reports import ReceiverAddress
 from training.diagnostics.checks import findings
 from training.diagnostics.probe import Samples
 from training.training_settings import Training
 
 CLASSES = ["A", "B", "C", "D", "E", "F"]
 SIDE = 8
-NOBODY = ("127.0.0.1", 9, b"nobody listens")
+NOBODY = ReceiverAddress("127.0.0.1", 9, b"nobody listens", 0)
 Arrays = tuple[np.ndarray, np.ndarray]
 
 
@@ -22,9 +23,9 @@ def pictures(count: int, seed: int) -> Arrays:
     """Noise with a bright row that tells the class."""
     rng = np.random.default_rng(seed)
     labels = np.arange(count) % len(CLASSES)
-    found = rng.integers(0, 100, (count, SIDE, SIDE))
-    found[np.arange(count), labels] += 120
-    return found.reshape(count, -1).astype(np.uint8), labels
+    images = rng.integers(0, 100, (count, SIDE, SIDE))
+    images[np.arange(count), labels] += 120
+    return images.reshape(count, -1).astype(np.uint8), labels
 
 
 def network(*inner: layers.Layer) -> keras.Model:
@@ -70,53 +71,53 @@ def test_a_training_that_learns_is_left_in_peace(tmp_path: Path) -> None:
 
 
 def test_steps_that_are_too_long_raise_the_loss(tmp_path: Path) -> None:
-    found = checked(tmp_path, network(), pictures(1200, 0), pictures(300, 1), keras.optimizers.Adam(10.0))
-    assert "lower --training.learning-rate" in found["learning rate too large"]
-    assert "labels shuffled" not in found
+    reported = checked(tmp_path, network(), pictures(1200, 0), pictures(300, 1), keras.optimizers.Adam(10.0))
+    assert "lower --training.learning-rate" in reported["learning rate too large"]
+    assert "labels shuffled" not in reported
 
 
 def test_steps_that_are_too_short_leave_the_weights_where_they_are(tmp_path: Path) -> None:
-    found = checked(tmp_path, network(), pictures(1200, 0), pictures(300, 1), keras.optimizers.Adam(1e-6))
-    assert list(found) == ["learning rate too small"]
-    assert "raise --training.learning-rate" in found["learning rate too small"]
+    reported = checked(tmp_path, network(), pictures(1200, 0), pictures(300, 1), keras.optimizers.Adam(1e-6))
+    assert list(reported) == ["learning rate too small"]
+    assert "raise --training.learning-rate" in reported["learning rate too small"]
 
 
 def test_labels_of_other_pictures_are_as_good_as_guessed(tmp_path: Path) -> None:
     (x, y), (other, truth) = pictures(1200, 0), pictures(300, 1)
     rng = np.random.default_rng(0)
     shuffled = (x, rng.permutation(y)), (other, rng.permutation(truth))
-    found = checked(tmp_path, network(layers.Dense(8, activation="relu")), *shuffled, keras.optimizers.Adam(0.003))
-    assert list(found) == ["labels shuffled"]
-    assert "--data" in found["labels shuffled"]
+    reported = checked(tmp_path, network(layers.Dense(8, activation="relu")), *shuffled, keras.optimizers.Adam(0.003))
+    assert list(reported) == ["labels shuffled"]
+    assert "--data" in reported["labels shuffled"]
 
 
 def test_a_layer_whose_units_are_all_silent_is_named(tmp_path: Path) -> None:
     silent = layers.Dense(16, activation="relu", bias_initializer=keras.initializers.Constant(-100), name="silent")
-    found = checked(tmp_path, network(silent), pictures(600, 0), pictures(300, 1), keras.optimizers.Adam(0.003))
-    assert list(found) == ["dead ReLUs"]
-    assert "100% of silent" in found["dead ReLUs"]
+    reported = checked(tmp_path, network(silent), pictures(600, 0), pictures(300, 1), keras.optimizers.Adam(0.003))
+    assert list(reported) == ["dead ReLUs"]
+    assert "100% of silent" in reported["dead ReLUs"]
 
 
 def test_gradients_that_grow_from_layer_to_layer_explode(tmp_path: Path) -> None:
     large = keras.initializers.RandomNormal(stddev=3.0, seed=0)
     deep = [layers.Dense(32, kernel_initializer=large, name=f"layer{i}") for i in range(4)]
-    found = checked(tmp_path, network(*deep), pictures(600, 0), pictures(300, 1), keras.optimizers.Adam(1e-5))
-    assert "lower --training.learning-rate" in found["exploding gradients"]
+    reported = checked(tmp_path, network(*deep), pictures(600, 0), pictures(300, 1), keras.optimizers.Adam(1e-5))
+    assert "lower --training.learning-rate" in reported["exploding gradients"]
 
 
 def test_gradients_that_shrink_from_layer_to_layer_vanish(tmp_path: Path) -> None:
     deep = [layers.Dense(16, activation="sigmoid", name=f"layer{i}") for i in range(8)]
-    found = checked(tmp_path, network(*deep), pictures(600, 0), pictures(300, 1), keras.optimizers.Adam(0.003))
-    assert "the first layer, layer0" in found["vanishing gradients"]
-    assert "--network.name" in found["vanishing gradients"]
+    reported = checked(tmp_path, network(*deep), pictures(600, 0), pictures(300, 1), keras.optimizers.Adam(0.003))
+    assert "the first layer, layer0" in reported["vanishing gradients"]
+    assert "--network.name" in reported["vanishing gradients"]
 
 
 def test_a_class_with_next_to_no_pictures_is_never_predicted(tmp_path: Path) -> None:
     x, y = pictures(1200, 0)
     kept = (y != 5) | (np.cumsum(y == 5) <= 1)
-    found = checked(tmp_path, network(), (x[kept], y[kept]), pictures(300, 1), keras.optimizers.Adam(0.003))
-    assert list(found) == ["class never predicted"]
-    assert found["class never predicted"].startswith("F is never predicted")
+    reported = checked(tmp_path, network(), (x[kept], y[kept]), pictures(300, 1), keras.optimizers.Adam(0.003))
+    assert list(reported) == ["class never predicted"]
+    assert reported["class never predicted"].startswith("F is never predicted")
 
 
 def test_memorized_pictures_let_validation_and_training_diverge(tmp_path: Path) -> None:
@@ -124,8 +125,8 @@ def test_memorized_pictures_let_validation_and_training_diverge(tmp_path: Path) 
     (x, y), (other, truth) = pictures(120, 0), pictures(120, 1)
     noise = (x, rng.permutation(y)), (other, rng.permutation(truth))
     large = network(layers.Dense(256, activation="relu"))
-    found = checked(tmp_path, large, *noise, keras.optimizers.Adam(0.003), epochs=40)
-    assert "--training.early-stopping" in found["overfitting"]
+    reported = checked(tmp_path, large, *noise, keras.optimizers.Adam(0.003), epochs=40)
+    assert "--training.early-stopping" in reported["overfitting"]
 
 
 def epoch(number: int, **figures: Any) -> dict[str, Any]:
@@ -138,14 +139,14 @@ def test_a_class_that_is_missed_at_first_is_not_one_that_is_never_predicted() ->
     history = [epoch(1, accuracy=0.9, probe=missed), epoch(2, accuracy=0.97, probe=missed)]
     assert findings(history, CLASSES) == []
     assert findings([*history, epoch(4, accuracy=0.99, probe=answered)], CLASSES) == []
-    [found] = findings([*history, epoch(4, accuracy=0.99, probe=missed)], CLASSES)
-    assert found["check"] == "class never predicted"
+    [reported] = findings([*history, epoch(4, accuracy=0.99, probe=missed)], CLASSES)
+    assert reported["check"] == "class never predicted"
 
 
 def test_a_finding_is_reported_once_and_taken_back_when_it_no_longer_holds() -> None:
     history = [epoch(1, curve=[20.0] * 4)]
     history[0]["findings"] = findings(history, CLASSES)
-    assert [found["check"] for found in history[0]["findings"]] == ["learning rate too large"]
+    assert [reported["check"] for reported in history[0]["findings"]] == ["learning rate too large"]
     history.append(epoch(2, curve=[20.0] * 4))
     assert findings(history, CLASSES) == []
     history[1]["findings"] = []

@@ -43,14 +43,14 @@ def test_what_happens_at_once_is_counted_as_computing_first_then_as_allreduce() 
         "EagerLocalExecute: train_function": ("python", 0.0, 1.0),
         "augment/Rotate:ImageProjectiveTransformV3": ("tf_data_private_threadpool/1", 0.8, 0.9),
     }
-    found = fractions(recorded(**events), timeline(0.5, 0.8), BEGIN, 1.0)
-    assert found == pytest.approx({"computing": 0.5, "allreduce": 0.2, "data": 0.1, "python": 0.2}, abs=1e-5)
+    result = fractions(recorded(**events), timeline(0.5, 0.8), BEGIN, 1.0)
+    assert result == pytest.approx({"computing": 0.5, "allreduce": 0.2, "data": 0.1, "python": 0.2}, abs=1e-5)
 
 
 def test_what_is_not_of_the_recorded_steps_does_not_count() -> None:
     events = {"dense/MatMul:MatMul": ("tf_Compute/1", -1.0, 0.25), "late/MatMul:MatMul": ("tf_Compute/1", 1.75, 9.0)}
-    found = fractions(recorded(**events), timeline(-2.0, -1.0), BEGIN, 2.0)
-    assert found == pytest.approx({"computing": 0.25, "allreduce": 0, "data": 0, "python": 0.75}, abs=1e-5)
+    result = fractions(recorded(**events), timeline(-2.0, -1.0), BEGIN, 2.0)
+    assert result == pytest.approx({"computing": 0.25, "allreduce": 0, "data": 0, "python": 0.75}, abs=1e-5)
 
 
 def test_a_process_by_itself_has_no_timeline() -> None:

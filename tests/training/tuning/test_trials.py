@@ -17,10 +17,10 @@ from models.model_settings import Network
 from preprocessing.folds import with_folds
 from preprocessing.normalization import by_range
 from preprocessing.storage import Storage
+from training.cluster.reports import TrialReporter, receiving
 from training.store import Part, write_folds, write_rows
 from training.training_settings import Training
 from training.tuning import trials
-from training.tuning.trial_server import TrialAddress, trial_server
 from training.tuning.trials import TrialResult, TrialTask
 
 SIDE, CLASSES, ROWS = 28, 3, {"train": 120, "validation": 30}
@@ -52,13 +52,10 @@ def trained(spark: SparkSession, paths: dict[str, str]) -> Trained:
     def train(pruner: optuna.pruners.BasePruner, **settings: object) -> tuple[TrialResult, optuna.Study]:
         training = Training(epochs=3, batch_size=15, **settings)  # type: ignore[arg-type]
         study = optuna.create_study(pruner=pruner)
-        with trial_server(spark) as server:
-            trial = study.ask()
-            server.trials[trial.number] = trial
-            address = TrialAddress(server.address, trial.number, "val_loss", training.epochs)
+        with receiving(spark, study.ask()) as address:
             network = Network(name="baseline")
             task = TrialTask(
-                address,
+                TrialReporter(address, "val_loss", training.epochs),
                 network,
                 training,
                 (SIDE, SIDE, 1),
@@ -97,12 +94,10 @@ def test_a_trial_that_diverges_has_failed_and_its_worker_takes_the_next_one(trai
 
 def test_a_trial_whose_rows_do_not_exist_has_failed(spark: SparkSession, tmp_path: Path) -> None:
     study = optuna.create_study()
-    with trial_server(spark) as server:
-        trial = study.ask()
-        server.trials[trial.number] = trial
+    with receiving(spark, study.ask()) as address:
         missing_paths: dict[str, str | list[str]] = {split: (tmp_path / split).as_uri() for split in ROWS}
         result = TrialTask(
-            TrialAddress(server.address, 0, "val_loss", 3), Network(name="baseline"), Training(epochs=3),
+            TrialReporter(address, "val_loss", 3), Network(name="baseline"), Training(epochs=3),
             (SIDE, SIDE, 1), CLASSES, by_range(1), [Part(missing_paths, ROWS)], seed=0, cores=1,
         ).run(spark)  # fmt: skip
     assert result.value is None
@@ -116,12 +111,10 @@ def test_a_worker_keeps_no_graph_of_its_finished_trainings(spark: SparkSession, 
         return sum(isinstance(item, FuncGraph) and item.name == "train_function" for item in gc.get_objects())
 
     previous_graphs, study = count_graphs(), optuna.create_study(pruner=NopPruner())
-    with trial_server(spark) as server:
-        trial = study.ask()
-        server.trials[trial.number] = trial
+    with receiving(spark, study.ask()) as address:
         result = trials._train(
             TrialTask(
-                TrialAddress(server.address, 0, "val_loss", 3), Network(name="baseline"), Training(epochs=1),
+                TrialReporter(address, "val_loss", 3), Network(name="baseline"), Training(epochs=1),
                 (SIDE, SIDE, 1), CLASSES, by_range(1), [Part(dict(paths), ROWS)] * 3, seed=0, cores=1,
             )
         )  # fmt: skip
@@ -141,11 +134,9 @@ def test_every_fold_validates_once_and_the_value_is_their_mean(
         assert len(files["train"]) == 2 * len(files["validation"])
         assert not files["train"] & files["validation"]
     study = optuna.create_study(pruner=NopPruner())
-    with trial_server(spark) as server:
-        trial = study.ask()
-        server.trials[trial.number] = trial
+    with receiving(spark, study.ask()) as address:
         result = TrialTask(
-            TrialAddress(server.address, 0, "val_loss", 3), Network(name="baseline"), Training(epochs=2, batch_size=15),
+            TrialReporter(address, "val_loss", 3), Network(name="baseline"), Training(epochs=2, batch_size=15),
             (SIDE, SIDE, 1), CLASSES, by_range(1), parts, seed=0, cores=1,
         ).run(spark)  # fmt: skip
     assert (result.epochs, result.failure) == (6, None)
