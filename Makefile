@@ -31,7 +31,7 @@ setup: .venv/.ready
 	@command -v g++ >/dev/null || { echo "error: g++ is missing, Horovod is compiled with it: apt-get install g++ (Debian, Ubuntu)" >&2; exit 1; }
 	@.uv/bin/python -m pip --version >/dev/null 2>&1 || python3 -m venv .uv
 	@.uv/bin/python -m pip install --quiet --disable-pip-version-check "uv==$$(sed -n 's/^required-version = "==\(.*\)"/\1/p' pyproject.toml)"
-	@test -x $(PYTHON) || .uv/bin/uv venv --quiet --python 3.11 .venv 2>.uv/error || { echo "error: Python 3.11 is needed: python3 is $$(python3 -V), and uv can neither find nor download 3.11: $$(tail -n 1 .uv/error)" >&2; exit 1; }
+	@test -x $(PYTHON) || .uv/bin/uv venv --quiet --clear --python 3.11 .venv 2>.uv/error || { echo "error: Python 3.11 is needed: python3 is $$(python3 -V), and uv can neither find nor download 3.11: $$(tr "\n" " " <.uv/error)" >&2; exit 1; }
 	.uv/bin/uv sync --locked --inexact --compile-bytecode
 	@install -m 755 conf/spark-submit .venv/bin/spark-submit
 	@$(ARCHIVE_CLASSES)

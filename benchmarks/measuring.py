@@ -172,7 +172,11 @@ def run_job(*command: object, monitor_memory: bool = False) -> FinishedJob:
         memory: dict[str, int] = {}
         if monitor_memory:
             threading.Thread(target=_monitor_memory, args=(process, memory), daemon=True).start()
-        lines = [(time.time(), line.rstrip("\n")) for line in process.stdout or []]
+        # without the time and the level of a job's message
+        lines = [
+            (time.time(), re.sub(r"^[-\d]{10} [:\d]{8} (info: )?", "", line.rstrip("\n")))
+            for line in process.stdout or []
+        ]
         status = process.wait()
         end = time.time()
         if status:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-VERSION = 2
+VERSION = 3
 RUN_FILE, METRICS_FILE = "run.json", "metrics.json"
 # While a run is being replaced, run.json has the field REPLACING, and the new files are in the subfolder NEW.
 REPLACING, NEW = "replacing", ".new"

@@ -28,7 +28,7 @@ class _ConsoleHandler(logging.StreamHandler):  # type: ignore[type-arg]
         if self.stream.isatty() or os.environ.get(TERMINAL):
             return f"{level}: {message}" if record.levelno >= logging.WARNING else message
         prefix = f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(record.created))} {level}: "
-        return "\n".join(prefix + line for line in message.splitlines())
+        return "\n".join(prefix + line for line in message.split("\n"))
 
     def handleError(self, record: logging.LogRecord) -> Never:  # noqa: N802
         raise

@@ -68,9 +68,9 @@ def main() -> None:
         for table in read.kept:
             table.unpersist()
     speed = metrics["rows"] / stopwatch.seconds["prediction"]
-    LOGGER.info(f"{metrics['rows']:,} rows, {metrics['rejected']:,} of them not usable, {speed:,.0f} rows/s")
+    LOGGER.info(f"{metrics['rows']:,} rows, {metrics['rejected']:,} of them rejected, {speed:,.0f} rows/s")
     for reason, count in metrics["reasons"].items():
-        LOGGER.info(f"not usable: {reason} {count:,}")
+        LOGGER.info(f"rejected: {reason} {count:,}")
     if "accuracy" in metrics:
         low, high = metrics["accuracy_interval"]
         LOGGER.info(

@@ -200,7 +200,7 @@ class EpochEnd(Callback):
         history: one row per finished epoch. This callback appends to it.
         failures: the earlier failures. The last one may have no ``seconds`` yet.
         since: the start of the work that is repeated after the last failure, in seconds since 1970.
-        driver: the address of the object on the driver that each epoch is reported to.
+        driver: the address of the driver's :func:`~training.cluster.reports.listening`.
         samples: training pictures for the diagnostics. None: diagnostics are switched off.
         trial: the trial of a search. It receives each epoch and may stop the training.
         profile: a callback that runs before this one. Its result is added to the row of its epoch.

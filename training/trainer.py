@@ -37,7 +37,7 @@ from training.checkpoints import Checkpoint, Checkpoints
 from training.cluster.horovod_backend import NoWaitBackend, cores_a_process, handled_signals, process_environment
 from training.cluster.hosts import ExecutorMonitor, is_local, network_interfaces, wait_for_slots
 from training.cluster.process_output import EXITED, LastLines
-from training.cluster.reports import TrialReporter, receiving
+from training.cluster.reports import TrialReporter, listening
 from training.data_module import data_module
 from training.diagnostics.probe import Samples
 from training.diagnostics.profiler import Profile
@@ -186,7 +186,7 @@ class NetworkTraining:
         cores = cores_a_process(self.spark, num_proc)
         monitor = ExecutorMonitor(self.spark)
         LOGGER.debug(f"{num_proc} processes with {cores} cores each, checkpoints in {checkpoints.url}")
-        with receiving(self.spark, self) as driver:
+        with listening(self.spark, self._on_message) as driver:
             callbacks = self._callbacks(cores, checkpoints, previous_epochs, history)
             profile = Profile(self.profile) if self.profile is not None else None
             callbacks += [profile] if profile is not None else []
@@ -248,7 +248,7 @@ class NetworkTraining:
             verbose=0,
         )
 
-    def report(self, message: dict[str, Any]) -> None:
+    def _on_message(self, message: dict[str, Any]) -> None:
         """Print a message of rank 0, and pass the metrics of an epoch to the listeners."""
         _print_message(self.settings.epochs, message)
         if "epoch" in message:

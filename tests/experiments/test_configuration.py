@@ -267,6 +267,7 @@ def test_help_and_print_config_load_neither_spark_nor_tensorflow() -> None:
         ("training: {watches: false}", "training.watches is now training.diagnostics"),
         ("preprocessing: {normalisation: range}", "preprocessing.normalisation is now preprocessing.normalization"),
         ("preprocessing: {color: grey}", "grey is now gray"),
+        ("classes: [Hello]", "classes is now class_names"),
     ],
 )
 def test_a_renamed_field_is_rejected_with_its_new_name(

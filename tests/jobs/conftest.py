@@ -4,7 +4,7 @@ import io
 import os
 import sys
 from collections.abc import Callable
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from importlib import import_module
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def run_job(spark: SparkSession) -> RunJob:
     """
 
     def run(job: str, *arguments: object, cwd: Path) -> str:
-        with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as output:
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as output, redirect_stderr(output):
             patch.chdir(cwd)
             patch.setattr(sys, "argv", [f"jobs/{job}.py", *map(str, arguments)])
             environment = dict(os.environ)

@@ -255,8 +255,9 @@ def test_a_study_reports_on_each_of_its_trainings(
     if experiment.job != "compare_optimizers":
         return
     names = [optimizer["name"] for optimizer in experiment.fields["optimizers"]]
+    rates = [optimizer["learning_rate"] for optimizer in experiment.fields["optimizers"]]
     rows = metrics(run)["optimizers"]
-    assert [row["optimizer"] for row in rows] == names
+    assert [(row["optimizer"], row["learning_rate"]) for row in rows] == list(zip(names, rates, strict=True))
     assert all(name in report for name in names)
     assert all(np.isfinite(list(row.values())[2]) for row in rows)
     # before the first step the networks are identical

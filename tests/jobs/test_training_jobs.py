@@ -345,6 +345,14 @@ class TestInvalidInput:
             run_job("compare", "runs/cnn", "runs/empty", "--output", "runs/rejected", cwd=folder)
         assert not (folder / "runs/rejected").exists()
 
+    @pytest.mark.parametrize(
+        "arguments", [["predict", "x", "data"], ["export", "x"], ["track", "x"], ["stream", "x", ".", "out"]]
+    )
+    def test_a_run_that_does_not_exist(self, arguments: list[str], tmp_path: Path) -> None:
+        job, *rest = arguments
+        self.assert_rejected(submit(f"jobs/{job}.py", *rest, cwd=tmp_path), "x: no such run directory")
+        assert list(tmp_path.iterdir()) == []
+
     def test_a_truncated_compressed_file(self, sample: Path, tmp_path: Path) -> None:
         compressed = gzip.compress((sample / "sign_mnist_train.csv").read_bytes(), 1)
         (tmp_path / "data").mkdir()

@@ -44,7 +44,7 @@ def killed(folder: Path) -> int:
         if as_on_terminal(line).startswith("trial "):
             break
     os.killpg(process.pid, signal.SIGKILL)
-    return 1 + as_on_terminal(process.stdout.read()).count("\ntrial ")
+    return 1 + sum(line.startswith("trial ") for line in as_on_terminal(process.stdout.read()).splitlines())
 
 
 @pytest.fixture(scope="module")

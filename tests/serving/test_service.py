@@ -112,7 +112,8 @@ def test_words_and_example_pictures_are_answered(server: Server) -> None:
     assert "HELLO" in words.json()["words"]
     invalid = server.post("/v1/words", b'{"letters": "../etc"}', "application/json")
     assert (invalid.status_code, "letters" in invalid.json()["error"]) == (422, True)
-    assert requests.get(f"{server.url}/v1/model", headers=AUTHORIZED, timeout=60).json()["pictures"] == CLASS_NAMES
+    model = requests.get(f"{server.url}/v1/model", headers=AUTHORIZED, timeout=60).json()
+    assert (model["class_names"], model["pictures"]) == (CLASS_NAMES, CLASS_NAMES)
     picture = requests.get(f"{server.url}/v1/pictures/A", headers=AUTHORIZED, timeout=60)
     assert Image.open(io.BytesIO(picture.content)).size == (28, 28)
     for name in ("J", "..%2F..%2Fmodel.keras"):

@@ -1,10 +1,12 @@
 """Checks before Horovod starts, the rows in the store and the reports to the driver, on real Spark."""
 
 import itertools
+import threading
 import time
 from dataclasses import replace
 from multiprocessing import AuthenticationError
 from pathlib import Path
+from queue import Queue
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -16,7 +18,7 @@ from models.errors import TrainingError
 from preprocessing.storage import Storage
 from training import data_module
 from training.cluster.hosts import check_slots
-from training.cluster.reports import EpochReporter, ReceiverAddress, receiving
+from training.cluster.reports import EpochReporter, ReceiverAddress, listening, receiving
 from training.store import balanced, training_store, write_rows
 from training.training_settings import Augmentation
 
@@ -143,21 +145,30 @@ def test_existing_rows_are_not_written_again(spark: SparkSession, storage: Stora
     assert {name for name in files() if "/validation/" in name} <= set(previous_files)
 
 
-class Messages(list[dict]):
-    """Receives the reports of rank 0."""
+def test_the_driver_receives_an_epoch_while_the_process_is_running_and_the_process_does_not_wait_for_it(
+    spark: SparkSession,
+) -> None:
+    messages: Queue[dict] = Queue()
+    handled = threading.Event()
 
-    report = list.append
+    def on_message(message: dict) -> None:
+        messages.put(message)
+        assert handled.wait(30)
 
-
-def test_the_driver_receives_an_epoch_while_the_process_is_running(spark: SparkSession) -> None:
-    messages = Messages()
-    with receiving(spark, messages) as address:
-        EpochReporter(address).report({"epoch": 1, "loss": 0.5})
-        assert messages == [{"epoch": 1, "loss": 0.5}]
+    with listening(spark, on_message) as address:
+        reporter = EpochReporter(address)
+        for epoch in (1, 2):
+            reporter.report({"epoch": epoch})
+        assert messages.get(timeout=30) == {"epoch": 1}
+        assert messages.empty()
+        handled.set()
+    assert messages.get_nowait() == {"epoch": 2}
+    reporter.report({"epoch": 3})  # ignored
+    assert messages.empty()
 
 
 def test_a_client_without_the_key_is_rejected(spark: SparkSession) -> None:
-    with receiving(spark, Messages()) as address, pytest.raises(AuthenticationError):
+    with receiving(spark, None) as address, pytest.raises(AuthenticationError):
         replace(address, key=b"wrong").connect()
 
 

@@ -8,10 +8,11 @@ import itertools
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.managers import BaseManager
+from queue import SimpleQueue
 from typing import Any
 
 from pyspark.sql import SparkSession
@@ -20,9 +21,25 @@ from training.training_settings import Metric
 
 LOGGER = logging.getLogger("handshape")
 
+
+class _Receiver:
+    """An object on the driver that executors can call until ``target`` is None."""
+
+    def __init__(self, target: Any) -> None:
+        self.target = target
+
+    def report(self, *arguments: Any) -> None:
+        if self.target is not None:
+            self.target.report(*arguments)
+
+    def should_prune(self) -> bool:
+        return self.target is not None and bool(self.target.should_prune())
+
+
 # The objects that executors can call now, by number.
-_receivers: dict[int, Any] = {}
+_receivers: dict[int, _Receiver] = {}
 _numbers = itertools.count()
+_server_lock = threading.Lock()
 
 
 class _Receivers(BaseManager):
@@ -53,6 +70,8 @@ class ReceiverAddress:
 
         Raises:
             OSError: the driver cannot be reached.
+            multiprocessing.AuthenticationError: the key is wrong.
+            multiprocessing.managers.RemoteError: the object is no longer available.
         """
         manager = _Receivers((self.host, self.port), self.key)
         manager.connect()
@@ -60,17 +79,45 @@ class ReceiverAddress:
 
 
 @contextmanager
-def receiving(spark: SparkSession, receiver: Any) -> Iterator[ReceiverAddress]:
-    """Let executors call ``receiver.report`` and ``receiver.should_prune`` within the block. Yields its address."""
-    port, key = _server()
+def receiving(spark: SparkSession, target: Any) -> Iterator[ReceiverAddress]:
+    """Let executors call ``target.report`` and ``target.should_prune`` within the block. Yields its address."""
+    with _server_lock:
+        port, key = _server()
     number = next(_numbers)
-    _receivers[number] = receiver
+    _receivers[number] = _Receiver(target)
     # Executors already reach the driver by this host name.
     host: Any = spark.conf.get("spark.driver.host")
     try:
         yield ReceiverAddress(host, port, key, number)
     finally:
-        del _receivers[number]
+        # A process that was killed never releases its reference to the receiver.
+        _receivers.pop(number).target = None
+
+
+class _Queue(SimpleQueue[Any]):
+    report = SimpleQueue.put
+
+
+@contextmanager
+def listening(spark: SparkSession, on_message: Callable[[dict[str, Any]], None]) -> Iterator[ReceiverAddress]:
+    """Call ``on_message`` with each message, in a thread of its own, as rank 0 must not wait for it.
+
+    Yields the address for :class:`EpochReporter`. At the end of the block all messages have been handled.
+    """
+    queue = _Queue()
+
+    def handle() -> None:
+        for message in iter(queue.get, None):
+            on_message(message)
+
+    thread = threading.Thread(target=handle, daemon=True)
+    thread.start()
+    try:
+        with receiving(spark, queue) as address:
+            yield address
+    finally:
+        queue.put(None)
+        thread.join()
 
 
 @functools.cache
@@ -96,13 +143,13 @@ class EpochReporter:
     """Reports from rank 0 to the driver. Training continues without reports if the driver cannot be reached.
 
     Args:
-        address: the address of an object whose method ``report`` takes a dictionary.
+        address: the address from :func:`listening`.
     """
 
     def __init__(self, address: ReceiverAddress) -> None:
         try:
             self.receiver: Any = address.connect()
-        except (OSError, EOFError) as error:
+        except Exception as error:  # whatever it is, training is more important
             LOGGER.warning(f"cannot report epochs to the driver: {address.host}:{address.port}: {error}")
             self.receiver = None
 
@@ -112,7 +159,7 @@ class EpochReporter:
             return
         try:
             self.receiver.report(message)
-        except (OSError, EOFError) as error:
+        except Exception as error:
             LOGGER.warning(f"cannot report epochs to the driver any more: {error}")
             self.receiver = None
 

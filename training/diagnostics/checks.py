@@ -28,7 +28,7 @@ def findings(history: History, class_names: list[str], rate: str = "--training.l
 
     Args:
         history: One row per epoch: ``epoch``, ``loss``, ``accuracy``, ``val_loss``, ``val_accuracy``, ``curve`` (the
-            training loss during the epoch), ``probe`` where the network was probed, see :meth:`Probe.look`, and
+            training loss during the epoch), ``probe`` where the network was probed, see :meth:`Probe.measure`, and
             ``findings``, what this function returned for the epochs before the last.
         class_names: The class names, in the order of the network's outputs.
         rate: The option that sets the learning rate.
