@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: setup train serve test test-fast lint bench data clean cluster cluster-train cluster-down test-cluster test-data
+.PHONY: setup train serve test test-experiments test-fast lint bench data clean cluster cluster-train cluster-down test-cluster test-data
 
 PYTHON := .venv/bin/python
 
@@ -43,6 +43,10 @@ train: setup
 test: setup
 	@command -v chromium >/dev/null || { echo "error: chromium is missing, the page is tested in it: apt-get install chromium" >&2; exit 1; }
 	.venv/bin/pytest $(PARALLEL) $(ARGS)
+
+# Trains each experiment of conf/ for an epoch, and predicts with it, exports and serves it.
+test-experiments: setup
+	.venv/bin/pytest -n 2 --dist loadgroup tests/conf $(ARGS)
 
 # What needs no training.
 test-fast: setup

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from tests.jobs.conftest import RunJob
+from tests.conftest import RunJob
 from tests.pictures import write_pictures
 
 LETTERS = "BLVY"

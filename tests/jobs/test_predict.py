@@ -17,8 +17,7 @@ from PIL import Image
 from evaluation.runs import RunError
 from models.export import read_onnx
 from preprocessing.errors import InputError
-from tests.conftest import BRIEF, ROOT, as_on_terminal, submit
-from tests.jobs.conftest import RunJob
+from tests.conftest import BRIEF, ROOT, RunJob, as_on_terminal, submit
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,7 @@ from mlflow.tracking import MlflowClient
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from evaluation.runs import RunError
-from tests.conftest import ROOT, as_on_terminal
-from tests.jobs.conftest import RunJob
+from tests.conftest import ROOT, RunJob, as_on_terminal
 from tests.servers import free_port
 from tracking.mlflow_tracker import Tracker
 

@@ -24,8 +24,7 @@ from pyspark.sql import SparkSession
 
 from evaluation.runs import RunError
 from preprocessing.labels import STILL_LETTERS
-from tests.conftest import BRIEF, ROOT, ROWS, as_on_terminal, submit
-from tests.jobs.conftest import RunJob
+from tests.conftest import BRIEF, ROOT, ROWS, RunJob, as_on_terminal, submit
 
 Finished = subprocess.CompletedProcess[str]
 

@@ -13,8 +13,7 @@ import pytest
 import yaml
 
 from preprocessing.errors import InputError
-from tests.conftest import BRIEF, ROOT, as_on_terminal
-from tests.jobs.conftest import RunJob
+from tests.conftest import BRIEF, ROOT, RunJob, as_on_terminal
 
 SPACE = "{training.learning_rate: {low: 0.0005, high: 0.01, log: true}, training.batch_size: {choices: [30, 60]}}"
 

@@ -30,8 +30,7 @@ from preprocessing.synthetic import write_sample
 from serving.app import Service, create_app
 from serving.limits import Limits
 from serving.recognizer import Recognizer
-from tests.conftest import ROOT
-from tests.jobs.conftest import RunJob
+from tests.conftest import ROOT, RunJob
 from tests.pictures import write_pictures
 from tests.servers import free_port
 
@@ -91,6 +90,8 @@ class Experiment:
             options += ["--training.fine-tuning.epochs", 1]
         if self.job == "tune":
             options += ["--trials", 1, "--retrain"]
+        if "trial_processes" in self.fields:
+            options += ["--trial-processes", 1]
         return options
 
 
@@ -99,7 +100,10 @@ EXPERIMENTS = [Experiment(file) for file in sorted((ROOT / "conf").glob("*.yaml"
 
 def for_each(condition: Callable[[Experiment], bool]) -> pytest.MarkDecorator:
     selected = [experiment for experiment in EXPERIMENTS if condition(experiment)]
-    return pytest.mark.parametrize("experiment", selected, ids=[experiment.file.stem for experiment in selected])
+    names = [experiment.file.stem for experiment in selected]
+    # with several workers, all tests of an experiment run in one, as they use the same run
+    params = [pytest.param(experiment, marks=pytest.mark.xdist_group(experiment.file.stem)) for experiment in selected]
+    return pytest.mark.parametrize("experiment", params, ids=names)
 
 
 def is_network(experiment: Experiment) -> bool:
