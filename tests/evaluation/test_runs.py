@@ -68,7 +68,7 @@ def test_a_run_directory_is_read_as_it_was_written(tmp_path: Path) -> None:
         ({"run.json": "[]", "metrics.json": "{}"}, "cannot be read"),
         (
             {"run.json": '{"version": 99}', "metrics.json": "{}"},
-            "run directory version 99 is not supported, expected version 2; train it again: spark-submit",
+            "run directory version 99 is not supported, expected version 3; train it again: spark-submit",
         ),
     ],
 )

@@ -93,8 +93,8 @@ def test_tensorboard_has_every_epoch_for_training_and_validation(cnn: str, folde
 def test_a_profile_shows_how_the_time_of_some_steps_was_spent(cnn: str, folder: Path) -> None:
     profile = json.loads((folder / "runs/cnn/metrics.json").read_text())["profile"]
     assert sum(profile["fractions"].values()) == pytest.approx(1, abs=0.01)
-    assert 0.2 < profile["fractions"]["computing"] < 1
-    assert 0 < profile["fractions"]["allreduce"] < 0.7
+    assert 0 < profile["fractions"]["computing"] < 1
+    assert 0 < profile["fractions"]["allreduce"] < 1
     assert profile["epoch"] == 2
     assert profile["epoch_seconds"]["training"] > 0
     names = {file.name.split(".", 1)[-1] for file in (folder / "runs/cnn/profile").iterdir()}
