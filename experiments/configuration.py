@@ -90,10 +90,11 @@ class Experiment:
         Args:
             earlier: the fields of the earlier experiment, as :meth:`to_dict` returned them.
         """
-        unknown = sorted(set(earlier) - set(self.to_dict()))
+        current = self.to_dict()
+        unknown = sorted(set(earlier) - set(current))
         if unknown:
             return [f"an earlier version of this project, which had the field {unknown[0]}"]
-        return _differences(type(self), earlier, self.to_dict())
+        return _differences(type(self), earlier, current)
 
     def __post_init__(self) -> None:
         if self.fraction == 0:

@@ -31,6 +31,7 @@ class _ConsoleHandler(logging.StreamHandler):  # type: ignore[type-arg]
         return "\n".join(prefix + line for line in message.split("\n"))
 
     def handleError(self, record: logging.LogRecord) -> Never:  # noqa: N802
+        """Raise the error of a full disk or a closed pipe, which ends the job, instead of printing its traceback."""
         raise
 
 

@@ -94,21 +94,12 @@ def write_outcome(
     # read the written predictions, so that the model does not compute them again
     predictions = reader(predictions.sparkSession).parquet(f"{staged.uri}/predictions")
     with stopwatch.stage("evaluation"):
-        evaluation = evaluate(predictions, prepared.class_names)
-        confusion = add_confusions(evaluation.confusions, prepared.class_names)
+        confusion, test = _evaluate(predictions, prepared.class_names)
         if confusion.sum() != prepared.rows(TEST):
             raise OSError(
                 f"{staged.uri}/predictions: only {confusion.sum()} of {prepared.rows(TEST)} predictions were written"
                 " there: the folder is not the same on all hosts"
             )
-        test = summarize(confusion, prepared.class_names) | {
-            "loss": evaluation.loss,
-            "calibration_error": evaluation.calibration_error,
-            "sources": {
-                name: _source_metrics(source_confusion, prepared.class_names)
-                for name, source_confusion in evaluation.confusions.items()
-            },
-        }
         pairs = confused_pairs(confusion, prepared.class_names)
         with ThreadPoolExecutor() as pool:
             saving = pool.submit(_save_test_pictures, prepared, f"{staged.uri}/test_pictures")
@@ -132,6 +123,38 @@ def write_outcome(
         staged.local / "report.html", finished, pairs, model.history, staged.local / "figures", experiment.to_yaml()
     )
     return finished
+
+
+def _evaluate(predictions: DataFrame, class_names: list[str]) -> tuple[np.ndarray, dict[str, Any]]:
+    """The confusion matrix, and ``test`` of ``metrics.json``."""
+    evaluation = evaluate(predictions, class_names)
+    confusion = add_confusions(evaluation.confusions, class_names)
+    return confusion, summarize(confusion, class_names) | {
+        "loss": evaluation.loss,
+        "calibration_error": evaluation.calibration_error,
+        "sources": {
+            name: _source_metrics(source_confusion, class_names)
+            for name, source_confusion in evaluation.confusions.items()
+        },
+    }
+
+
+def print_predictions(metrics: dict[str, Any], seconds: float, output: str) -> None:
+    """Print the counts of ``jobs/predict.py``, and the accuracy if there are labels."""
+    speed = metrics["rows"] / seconds
+    LOGGER.info(f"{metrics['rows']:,} rows, {metrics['rejected']:,} of them rejected, {speed:,.0f} rows/s")
+    for reason, count in metrics["reasons"].items():
+        LOGGER.info(f"rejected: {reason} {count:,}")
+    if "accuracy" in metrics:
+        low, high = metrics["accuracy_interval"]
+        LOGGER.info(
+            f"accuracy {metrics['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f}) on {metrics['labeled']:,} rows"
+        )
+    if metrics["other_labels"]:
+        counts = ", ".join(f"{label} {count:,}" for label, count in metrics["other_labels"].items())
+        total = sum(metrics["other_labels"].values())
+        LOGGER.info(f"{total:,} of them cannot be right, as the run knows no such class: {counts}")
+    LOGGER.info(f"predictions {output}/predictions")
 
 
 def print_outcome(run: Run) -> None:

@@ -22,6 +22,7 @@ def main() -> None:
     from evaluation.figures import Picture, picture_grid, save_figures
     from evaluation.metrics import summarize
     from evaluation.runs import METRICS_FILE, write_json
+    from experiments.results import print_predictions
     from experiments.run_directory import staged_run
     from experiments.trained_run import open_trained_run
     from models.prediction import answer, count_answers
@@ -67,20 +68,7 @@ def main() -> None:
             save_figures([("predictions", picture_grid(pictures, title, columns=8))], staged.local, arguments.input)
         for table in read.kept:
             table.unpersist()
-    speed = metrics["rows"] / stopwatch.seconds["prediction"]
-    LOGGER.info(f"{metrics['rows']:,} rows, {metrics['rejected']:,} of them rejected, {speed:,.0f} rows/s")
-    for reason, count in metrics["reasons"].items():
-        LOGGER.info(f"rejected: {reason} {count:,}")
-    if "accuracy" in metrics:
-        low, high = metrics["accuracy_interval"]
-        LOGGER.info(
-            f"accuracy {metrics['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f}) on {metrics['labeled']:,} rows"
-        )
-    if metrics["other_labels"]:
-        counts = ", ".join(f"{label} {count:,}" for label, count in metrics["other_labels"].items())
-        total = sum(metrics["other_labels"].values())
-        LOGGER.info(f"{total:,} of them cannot be right, as the run knows no such class: {counts}")
-    LOGGER.info(f"predictions {arguments.output}/predictions")
+    print_predictions(metrics, stopwatch.seconds["prediction"], arguments.output)
 
 
 if __name__ == "__main__":

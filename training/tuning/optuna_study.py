@@ -171,6 +171,10 @@ def run_trials(
             stop.set()
             cancel()
             raise
+    _check_any_succeeded(study)
+
+
+def _check_any_succeeded(study: optuna.Study) -> None:
     failed = [trial for trial in finished(study) if trial.state == TrialState.FAIL]
     if failed and len(failed) == len(finished(study)):
         reasons = "; ".join(sorted({trial.user_attrs.get(FAILURE, "unknown") for trial in failed}))
