@@ -51,16 +51,25 @@ QUIET_VARIABLES = {
 }
 
 
+# a standalone master's only response to a wrong secret, after a minute
+_REJECTED = "Spark's master cannot be reached, or refused this job: does it have the cluster's secret (SPARK_SECRET)?"
+
+
 class SessionError(RuntimeError):
     """Spark cannot be started, or rejects the job."""
 
 
-def _startup_error(error: Exception) -> str:
-    if "stopped SparkContext" in str(error):
-        # a standalone master's only response to a wrong secret, after a minute
-        return (
-            "Spark's master cannot be reached, or refused this job: does it have the cluster's secret (SPARK_SECRET)?"
-        )
+def startup_error(error: Exception, master: str | None) -> str:
+    """The message for a session that did not start.
+
+    Args:
+        error: what Spark raised.
+        master: master of the session, as in ``spark://host:7077``.
+    """
+    # Spark stops a session that the master does not accept, even during its start, which then fails at any step
+    was_stopped = "stopped SparkContext" in str(error) or "java.lang.NullPointerException" in str(error)
+    if was_stopped and str(master).startswith("spark://"):
+        return _REJECTED
     return f"Spark cannot be started: {reason(error)}"
 
 
@@ -97,15 +106,19 @@ def open_session(name: str, needed: tuple[str, ...] = ()) -> "SparkSession":
     builder = SparkSession.builder.appName(name).config("spark.serializer", kryo)
     for variable, value in (QUIET_VARIABLES | WORKER_VARIABLES).items():
         builder = builder.config(f"spark.executorEnv.{variable}", value)
+    master = None
     try:
         SparkContext._ensure_initialized()  # type: ignore[attr-defined]
         _prepare_java(SparkContext._jvm, folder)
+        master = SparkContext._jvm.java.lang.System.getProperty("spark.master")  # type: ignore[attr-defined]
         spark = builder.getOrCreate()
     except SessionError:
         raise
     except Exception as error:
-        raise SessionError(_startup_error(error)) from error
+        raise SessionError(startup_error(error, master)) from error
     context = spark.sparkContext
+    if str(context.master).startswith("spark://") and not str(context.applicationId).startswith("app-"):
+        raise SessionError(_REJECTED)  # the master gives an application that it accepts this name
     if str(context.master).split("[")[0] == "local":
         check_python(os.environ["PYSPARK_PYTHON"])
     if str(context.master).startswith("local"):

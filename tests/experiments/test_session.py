@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from experiments.session import SessionError, check_python, zip_packages
+from experiments.session import SessionError, check_python, startup_error, zip_packages
 
 
 def python(folder: Path, script: str) -> str:
@@ -76,3 +76,15 @@ def test_jobs_that_share_a_temporary_folder_do_not_overwrite_each_others_package
     first, second = zip_packages(tmp_path), zip_packages(tmp_path)
     assert first != second
     assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "java.lang.IllegalStateException: Cannot call methods on a stopped SparkContext.",
+        'java.lang.NullPointerException: because the return value of "org.apache.spark.SparkEnv$.get()" is null',
+    ],
+)
+def test_a_session_that_spark_stops_during_its_start_was_not_accepted_by_the_master(message: str) -> None:
+    assert "refused this job" in startup_error(RuntimeError(message), "spark://master:7077")
+    assert startup_error(RuntimeError(message), "local[2]").startswith("Spark cannot be started: java.lang.")
