@@ -158,11 +158,17 @@ def _tune_local(spark: "SparkSession", folder: Path) -> None:
     context.environment["TMPDIR"] = str(folder)
     # with one task per core, all cores would wait for the largest task
     tasks = str(context.defaultParallelism * 2)
-    spark.conf.set("spark.sql.files.minPartitionNum", tasks)
-    # Spark's default of 200 is for clusters: on a few cores, starting the tasks takes most of a shuffle's time
-    spark.conf.set("spark.sql.shuffle.partitions", tasks)
-    # so few partitions need no coalescing at run time, for which every stage would become a separate Spark job
-    spark.conf.set("spark.sql.adaptive.enabled", "false")
+    settings = {
+        "spark.sql.files.minPartitionNum": tasks,
+        # Spark's default of 200 is for clusters: on a few cores, starting the tasks takes most of a shuffle's time
+        "spark.sql.shuffle.partitions": tasks,
+        # so few partitions need no coalescing at run time, for which every stage would become a separate Spark job
+        "spark.sql.adaptive.enabled": "false",
+    }
+    given = context.getConf()
+    for name, value in settings.items():
+        if not given.contains(name):
+            spark.conf.set(name, value)
 
 
 def _prepare_java(jvm: Any, folder: Path) -> None:

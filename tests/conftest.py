@@ -35,10 +35,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
-    os.environ["SPARK_CONF_DIR"] = str(ROOT / "conf")
-    # queries on a few thousand rows are faster without generated code, which takes long to compile
-    options = "--conf spark.ui.enabled=false --conf spark.sql.codegen.wholeStage=false"
-    java = "--driver-memory 2g --driver-java-options '-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m'"
+    # queries on a few thousand rows take less time in few tasks, and without generated code, whose compilation is slow
+    few_tasks = "--conf spark.sql.shuffle.partitions=2 --conf spark.sql.files.minPartitionNum=2"
+    options = f"--conf spark.ui.enabled=false --conf spark.sql.codegen.wholeStage=false {few_tasks}"
+    java_options = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC"
+    java = f"--driver-memory 2g --driver-java-options '{java_options}'"
     os.environ["PYSPARK_SUBMIT_ARGS"] = f"--master local[2] {java} {options} pyspark-shell"
     session = open_session("tests")
     session.sparkContext.setCheckpointDir(str(tmp_path_factory.mktemp("checkpoints")))

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import requests
 
-from tests.cluster.conftest import PROJECT, Cluster, Finished, docker, eventually
+from tests.cluster.conftest import PROJECT, Cluster, Finished, Job, docker, eventually
 
 CNN = ["jobs/train_cnn.py", "--config", "conf/sample.yaml", "--data", "/data/sample", "--training.epochs", "6"]
 
@@ -45,7 +45,13 @@ def assert_rejected(finished: Finished, *expected: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def trained(cluster: Cluster) -> Finished:
+def wrong_secret(cluster: Cluster) -> Job:
+    """A job with a wrong secret. Spark gives up after a minute, in which other tests run."""
+    return cluster.job("secret", *CNN, options=("-e", "SPARK_SECRET=wrong"))
+
+
+@pytest.fixture(scope="module")
+def trained(cluster: Cluster, wrong_secret: Job) -> Finished:
     """A training during which the master restarts. Its run is used by several tests, as a training takes minutes."""
     job = cluster.job("trained", *CNN, "--training.epochs", "9", "--training.batch-size", "30", "--run", "runs/trained")
     job.until("epoch 1/9")
@@ -228,9 +234,8 @@ class TestInvalidInput:
         yield
         assert leftovers(full_cluster) == []
 
-    def test_a_wrong_secret(self, full_cluster: Cluster) -> None:
-        finished = full_cluster.job("secret", *CNN, options=("-e", "SPARK_SECRET=wrong")).finish()
-        assert_rejected(finished, "refused this job", "SPARK_SECRET")
+    def test_a_wrong_secret(self, wrong_secret: Job) -> None:
+        assert_rejected(wrong_secret.finish(), "refused this job", "SPARK_SECRET")
 
     def test_no_secret(self, full_cluster: Cluster) -> None:
         assert_rejected(

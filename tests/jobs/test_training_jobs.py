@@ -344,12 +344,14 @@ class TestInvalidInput:
             run_job("compare", "runs/cnn", "runs/empty", "--output", "runs/rejected", cwd=folder)
         assert not (folder / "runs/rejected").exists()
 
-    @pytest.mark.parametrize(
-        "arguments", [["predict", "x", "data"], ["export", "x"], ["track", "x"], ["stream", "x", ".", "out"]]
-    )
-    def test_a_run_that_does_not_exist(self, arguments: list[str], tmp_path: Path) -> None:
-        job, *rest = arguments
-        self.assert_rejected(submit(f"jobs/{job}.py", *rest, cwd=tmp_path), "x: no such run directory")
+    def test_a_run_that_does_not_exist(self, tmp_path: Path) -> None:
+        self.assert_rejected(submit("jobs/predict.py", "x", "data", cwd=tmp_path), "x: no such run directory")
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize("arguments", [["export", "x"], ["track", "x"], ["stream", "x", ".", "out"]])
+    def test_no_job_uses_a_run_that_does_not_exist(self, arguments: list[str], tmp_path: Path, run_job: RunJob) -> None:
+        with pytest.raises(RunError, match="x: no such run directory"):
+            run_job(*arguments, cwd=tmp_path)
         assert list(tmp_path.iterdir()) == []
 
     def test_a_truncated_compressed_file(self, sample: Path, tmp_path: Path) -> None:
