@@ -48,9 +48,9 @@ test: setup
 test-experiments: setup
 	.venv/bin/pytest -n 2 --dist loadgroup tests/conf $(ARGS)
 
-# What needs no training.
+# What needs neither Spark nor a training.
 test-fast: setup
-	.venv/bin/pytest $(PARALLEL) --ignore tests/jobs --ignore tests/serving --ignore tests/training/tuning $(ARGS)
+	.venv/bin/pytest $(PARALLEL) -m "not spark" --ignore tests/jobs --ignore tests/serving --ignore tests/training/tuning $(ARGS)
 
 lint: setup
 	.venv/bin/ruff check

@@ -70,7 +70,10 @@ def prepare(environment: MutableMapping[str, str], arguments: list[str]) -> list
     # Java loads Spark's classes, already verified, from the archive that `make setup` creates, which saves a job about
     # three seconds. It cannot be used if the class path has a folder with files in it, such as a user's SPARK_CONF_DIR.
     archive = Path(sys.prefix, "spark.jsa")
-    if user_conf == empty_conf:
+    # With the archive, Java 17 crashes when Flight Recorder starts at its own start.
+    user_options = environment.get("SPARK_SUBMIT_OPTS", "")
+    java_words = [*arguments, user_options, user_settings.get("spark.driver.extraJavaOptions", "")]
+    if user_conf == empty_conf and not any("StartFlightRecording" in word for word in java_words):
         with suppress(OSError):
             empty_conf.mkdir(parents=True, exist_ok=True)
         if archive.exists() and ":" not in str(archive):  # Java reads a colon as a separator of archives
@@ -82,7 +85,6 @@ def prepare(environment: MutableMapping[str, str], arguments: list[str]) -> list
     if temporary_folder and "," not in temporary_folder:  # Spark reads a comma as a separator of folders
         java_options.append(f"-Djava.io.tmpdir={temporary_folder}")
     # the user's options come last, because later options override earlier ones
-    user_options = environment.get("SPARK_SUBMIT_OPTS", "")
     environment["SPARK_SUBMIT_OPTS"] = " ".join([*map(_quoted, java_options), user_options])
     return options
 

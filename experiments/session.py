@@ -109,8 +109,9 @@ def open_session(name: str, needed: tuple[str, ...] = ()) -> "SparkSession":
     master = None
     try:
         SparkContext._ensure_initialized()  # type: ignore[attr-defined]
-        _prepare_java(SparkContext._jvm, folder)
-        master = SparkContext._jvm.java.lang.System.getProperty("spark.master")  # type: ignore[attr-defined]
+        jvm: Any = SparkContext._jvm
+        _prepare_java(jvm, folder)
+        master = jvm.java.lang.System.getProperty("spark.master")
         spark = builder.getOrCreate()
     except SessionError:
         raise
@@ -119,15 +120,15 @@ def open_session(name: str, needed: tuple[str, ...] = ()) -> "SparkSession":
     context = spark.sparkContext
     if str(context.master).startswith("spark://") and not str(context.applicationId).startswith("app-"):
         raise SessionError(_REJECTED)  # the master gives an application that it accepts this name
-    if str(context.master).split("[")[0] == "local":
+    is_local = str(context.master).split("[")[0] == "local"
+    if is_local:
         check_python(os.environ["PYSPARK_PYTHON"])
-    if str(context.master).startswith("local"):
         _tune_local(spark, folder)
     # Spark starts new workers for a different environment; without this variable, queries and Horovod share workers
     spark.conf.set("spark.sql.execution.pyspark.udf.simplifiedTraceback.enabled", "false")
     # the file must exist until the job ends, because executors may fetch it at any time
     context.addPyFile(zip_packages(folder).as_uri())
-    if str(context.master).split("[")[0] == "local":  # a cluster may have no free slot
+    if is_local:  # a cluster may have no free slot
         # not a daemon thread: Spark prints errors if the process ends in the middle of a Spark job
         threading.Thread(target=_start_workers, args=(context,)).start()
     LOGGER.debug(

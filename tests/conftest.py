@@ -29,8 +29,11 @@ ROWS = {"train": 2400, "test": 480}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run fast tests first, and those of the jobs last."""
+    """Run fast tests first, and those of the jobs last. Mark the tests that use a Spark session."""
     items.sort(key=lambda item: "jobs" in item.path.parts)
+    for item in items:
+        if "spark" in getattr(item, "fixturenames", ()):
+            item.add_marker("spark")
 
 
 @pytest.fixture(scope="session")

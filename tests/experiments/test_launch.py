@@ -95,6 +95,11 @@ def test_a_users_java_options_come_after_the_projects(environment: dict[str, str
     assert java_options(environment)[-1] == "-Dlog4j2.configurationFile=mine"
 
 
+def test_flight_recorder_is_not_started_with_the_archive_of_classes(environment: dict[str, str]) -> None:
+    prepare(environment, ["--driver-java-options", "-XX:StartFlightRecording:filename=x.jfr", "job.py"])
+    assert not any("SharedArchiveFile" in option for option in java_options(environment))
+
+
 @pytest.mark.parametrize(
     ("arguments", "local"),
     [
