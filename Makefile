@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: setup train serve test test-experiments test-fast lint bench data clean cluster cluster-train cluster-down test-cluster test-data
+.PHONY: setup train serve test test-experiments test-fast lint bench data clean cluster cluster-train cluster-down test-cluster test-data test-yarn test-s3
 
 PYTHON := .venv/bin/python
 
@@ -97,5 +97,19 @@ test-data: setup
 test-cluster: setup
 	.venv/bin/pytest tests/cluster $(ARGS)
 
+# HDFS and YARN, and S3's interface, on this machine: their jars are downloaded by Maven, and checked.
+.jars/%/.complete: tests/%/pom.xml tests/%/jars.sha256
+	@command -v mvn >/dev/null || { echo "error: Maven is missing, it downloads jars for this test: apt-get install maven (Debian, Ubuntu)" >&2; exit 1; }
+	@rm -rf .jars/$*
+	mvn --quiet --batch-mode --file tests/$*/pom.xml dependency:copy-dependencies -DoutputDirectory="$(CURDIR)/.jars/$*"
+	cd .jars/$* && sha256sum --quiet --check ../../tests/$*/jars.sha256
+	@touch $@
+
+test-yarn: setup .jars/yarn/.complete
+	.venv/bin/pytest tests/yarn $(ARGS)
+
+test-s3: setup .jars/s3/.complete
+	.venv/bin/pytest tests/s3 $(ARGS)
+
 clean:
-	rm -rf .uv .venv .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .jars .uv .venv .mypy_cache .pytest_cache .ruff_cache

@@ -12,20 +12,22 @@ case $variant in
     /opt/uv/bin/uv sync --locked --compile-bytecode "${without[@]}"
     ;;
   gpu)
-    # NVIDIA's compiler for Horovod's kernels; cuDNN, NCCL and the CUDA libraries come with TensorFlow's packages
-    apt-get update && apt-get install --yes --no-install-recommends curl
-    curl --fail --silent --show-error --remote-name \
-      https://developer.download.nvidia.com/compute/cuda/repos/debian12/x86_64/cuda-keyring_1.1-1_all.deb
-    dpkg --install cuda-keyring_1.1-1_all.deb
-    apt-get update && apt-get install --yes --no-install-recommends cuda-nvcc-12-3 cuda-cudart-dev-12-3
+    # NVIDIA's compiler is one of Debian's non-free packages, and needs an older g++; cuDNN, NCCL and the CUDA libraries
+    # come with TensorFlow's packages
+    sed -i 's/^Components: main$/Components: main contrib non-free/' /etc/apt/sources.list.d/debian.sources
+    apt-get update
+    apt-get install --yes --no-install-recommends g++-11 nvidia-cuda-toolkit
     /opt/uv/bin/uv sync --locked "${without[@]}" --no-install-package horovod --no-install-package tensorflow-cpu
-    /opt/uv/bin/uv pip install 'tensorflow[and-cuda]==2.15.1' 'cmake<4' 'setuptools<70' wheel
-    export HOROVOD_GPU_OPERATIONS=NCCL HOROVOD_CUDA_HOME=/usr/local/cuda-12.3
+    /opt/uv/bin/uv pip install 'tensorflow[and-cuda]==2.15.1' 'keras==2.15.0' 'cmake<4' 'setuptools<70' wheel
     HOROVOD_NCCL_HOME=$(.venv/bin/python -c 'import nvidia.nccl; print(list(nvidia.nccl.__path__)[0])')
-    export HOROVOD_NCCL_HOME HOROVOD_WITH_TENSORFLOW=1 HOROVOD_WITH_GLOO=1 HOROVOD_WITHOUT_MPI=1
+    ln -sf libnccl.so.2 "$HOROVOD_NCCL_HOME/lib/libnccl.so"  # the name that the linker wants
+    export HOROVOD_NCCL_HOME HOROVOD_GPU_OPERATIONS=NCCL HOROVOD_CUDA_HOME=/usr HOROVOD_BUILD_CUDA_CC_LIST=70,75,80,86,89,90
+    export HOROVOD_WITH_TENSORFLOW=1 HOROVOD_WITH_GLOO=1 HOROVOD_WITHOUT_MPI=1
     export HOROVOD_WITHOUT_PYTORCH=1 HOROVOD_WITHOUT_MXNET=1
+    export NVCC_PREPEND_FLAGS='-ccbin /usr/bin/g++-11' CUDAHOSTCXX=/usr/bin/g++-11
     PATH=$PWD/.venv/bin:$PATH /opt/uv/bin/uv pip install --no-build-isolation --no-deps --no-binary horovod \
       "$(grep --only-matching 'horovod==[0-9.]*' pyproject.toml | head -1)"
+    /opt/uv/bin/uv pip uninstall cmake setuptools wheel
     ;;
   *)
     echo "error: VARIANT is $variant; cpu and gpu are built" >&2

@@ -141,10 +141,19 @@ def _print_thread_error(args: threading.ExceptHookArgs) -> None:
         threading.__excepthook__(args)
 
 
-def run_job(job: Callable[[], None]) -> NoReturn:
+class JobError(RuntimeError):
+    """A job has failed. Only raised in a kernel of IPython, see :func:`run_job`."""
+
+
+def run_job(job: Callable[[], None]) -> None:
     """Run a job's ``main`` and exit, with status 0, or with status 1 and one message for errors in input or cluster.
 
     SIGTERM has the same effect as Ctrl-C, so that incomplete results are deleted.
+
+    In a kernel of IPython, as on Databricks, the process lives on: the function returns, and its signals are unchanged.
+
+    Raises:
+        JobError: the job has failed in a kernel of IPython, which would not take an exit status for a failure.
     """
     from py4j.protocol import Py4JError, Py4JJavaError
     from pyspark.errors import PySparkException
@@ -155,6 +164,34 @@ def run_job(job: Callable[[], None]) -> NoReturn:
     from preprocessing.errors import InputError
     from preprocessing.java import reason
 
+    configure_logging()
+    if not _is_kernel():
+        _set_up_process()
+    try:
+        job()
+    except (InputError, RunError, SessionError, TrainingError) as error:
+        _fail(str(error), error)
+    except KeyboardInterrupt as error:
+        _fail("interrupted, no run was written", error)
+    except OSError as error:  # such as a full disk
+        _fail(str(error), error)
+    except (Py4JJavaError, PySparkException) as error:
+        _fail(f"Spark: {reason(error)}", error)
+    except Py4JError as error:
+        _fail("Spark has ended", error)
+    if not _is_kernel():
+        sys.exit(0)
+
+
+def _is_kernel() -> bool:
+    """Whether this is a process of IPython, which runs one job after the other."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and ipython.get_ipython() is not None
+
+
+def _set_up_process() -> None:
+    """Set what belongs to the whole process: its output, its signals and the errors of its threads."""
+
     def stop(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
         raise KeyboardInterrupt
 
@@ -162,24 +199,13 @@ def run_job(job: Callable[[], None]) -> NoReturn:
         sys.stdout.reconfigure(errors="backslashreplace")  # for names that are not UTF-8
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)  # a shell that starts the job in the background makes it ignore SIGINT
-    configure_logging()
     threading.excepthook = _print_thread_error
-    try:
-        job()
-    except (InputError, RunError, SessionError, TrainingError) as error:
-        _exit(str(error), error)
-    except KeyboardInterrupt as error:
-        _exit("interrupted, no run was written", error)
-    except OSError as error:  # such as a full disk
-        _exit(str(error), error)
-    except (Py4JJavaError, PySparkException) as error:
-        _exit(f"Spark: {reason(error)}", error)
-    except Py4JError as error:
-        _exit("Spark has ended", error)
-    sys.exit(0)
 
 
-def _exit(message: str, error: BaseException) -> NoReturn:
+def _fail(message: str, error: BaseException) -> NoReturn:
     LOGGER.debug("the cause of the error", exc_info=error)
-    LOGGER.error("; ".join([message, *getattr(error, "__notes__", [])]))
+    message = "; ".join([message, *getattr(error, "__notes__", [])])
+    LOGGER.error(message)
+    if _is_kernel():
+        raise JobError(message) from error
     sys.exit(1)

@@ -19,6 +19,7 @@ from preprocessing import synthetic
 from preprocessing.data_settings import Source
 from preprocessing.errors import InputError
 from preprocessing.features_store import stored_images
+from preprocessing.file_systems import open_url
 from preprocessing.prepare import PreparedImages
 from preprocessing.publishing import abandoned, claimed
 from preprocessing.schema import TEST, TRAIN, VALIDATION
@@ -43,10 +44,10 @@ def make_store_folder(storage: Storage, experiment: Experiment, folder: str) -> 
     Raises:
         InputError: the store cannot be written, or the name of the folder cannot be used.
     """
-    if "::" in folder:
-        raise InputError(
-            f"{folder}: fsspec, which Horovod uses, reads :: as a chain of file systems; rename the folder"
-        )
+    open_url(folder)
+    unsupported = [characters for characters in ("?", "#") if characters in folder and not folder.startswith("file:")]
+    if unsupported:
+        raise InputError(f"--store {experiment.store}: {unsupported[0]} would end the name of the folder: rename it")
     try:
         storage.make_folder(folder)
     except Exception as error:

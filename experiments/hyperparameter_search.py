@@ -27,11 +27,12 @@ from experiments.run_directory import default_run
 from experiments.run_tracking import track_search
 from models.errors import TrainingError, without_password
 from preprocessing.errors import InputError
+from preprocessing.file_systems import local_path
 from preprocessing.folds import with_folds
 from preprocessing.prepare import PreparedImages
 from preprocessing.publishing import held
 from preprocessing.schema import TRAIN, VALIDATION
-from preprocessing.storage import Storage, local_path
+from preprocessing.storage import Storage
 from training.cluster.horovod_backend import cores_a_process
 from training.cluster.hosts import check_hosts, check_slots
 from training.cluster.reports import TrialReporter, receiving

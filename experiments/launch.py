@@ -13,12 +13,12 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from experiments.java_runtime import JavaError, choose_java, ensure_local_host, ensure_utf8_locale
 from experiments.logs import LOGGER, TERMINAL, configure_logging
+from experiments.packages import ROOT, zip_packages
 from experiments.temporary_folder import enter_folder
 
 DEFAULTS = ROOT / "conf/spark-defaults.conf"
@@ -66,19 +66,16 @@ def prepare(environment: MutableMapping[str, str], arguments: list[str]) -> list
     if master.split("[")[0] == "local":
         ensure_local_host(environment)
 
-    java_options = []
-    # Java loads Spark's classes, already verified, from the archive that `make setup` creates, which saves a job about
-    # three seconds. It cannot be used if the class path has a folder with files in it, such as a user's SPARK_CONF_DIR.
-    archive = Path(sys.prefix, "spark.jsa")
-    # With the archive, Java 17 crashes when Flight Recorder starts at its own start.
-    user_options = environment.get("SPARK_SUBMIT_OPTS", "")
-    java_words = [*arguments, user_options, user_settings.get("spark.driver.extraJavaOptions", "")]
-    if user_conf == empty_conf and not any("StartFlightRecording" in word for word in java_words):
+    if user_conf == empty_conf:
         with suppress(OSError):
             empty_conf.mkdir(parents=True, exist_ok=True)
-        if archive.exists() and ":" not in str(archive):  # Java reads a colon as a separator of archives
-            java_options += [f"-XX:SharedArchiveFile={archive}", "-Xlog:cds=off", "-Xlog:cds+dynamic=off"]
     environment["SPARK_CONF_DIR"] = str(user_conf)
+    user_options = environment.get("SPARK_SUBMIT_OPTS", "")
+    java_options = []
+    words = [*arguments, user_options, user_settings.get("spark.driver.extraJavaOptions", "")]
+    # With the archive, Java 17 crashes when Flight Recorder starts at its own start.
+    if user_conf == empty_conf and not any("StartFlightRecording" in word for word in words):
+        java_options += _archive_options()
     if not any(user_conf.glob("log4j2*")):
         java_options.append(f"-Dlog4j2.configurationFile={LOGGING.as_uri()}")
     temporary_folder = environment.get("TMPDIR")
@@ -87,6 +84,53 @@ def prepare(environment: MutableMapping[str, str], arguments: list[str]) -> list
     # the user's options come last, because later options override earlier ones
     environment["SPARK_SUBMIT_OPTS"] = " ".join([*map(_quoted, java_options), user_options])
     return options
+
+
+def _archive_options() -> list[str]:
+    """Options with which Java loads Spark's classes, already verified, from the archive that ``make setup`` creates.
+
+    This saves a job about three seconds. The archive cannot be used if the class path has a folder with files in it,
+    such as a user's ``SPARK_CONF_DIR``.
+    """
+    archive = Path(sys.prefix, "spark.jsa")
+    if not archive.exists() or ":" in str(archive):  # Java reads a colon as a separator of archives
+        return []
+    return [f"-XX:SharedArchiveFile={archive}", "-Xlog:cds=off", "-Xlog:cds+dynamic=off"]
+
+
+def ship_project(environment: MutableMapping[str, str], arguments: list[str], folder: Path) -> list[str]:
+    """Send the project to the driver on a YARN cluster. Spark itself sends nothing but the job's script.
+
+    Args:
+        environment: environment variables of the JVM, which are changed.
+        arguments: command-line arguments of ``spark-submit``.
+        folder: folder for temporary files.
+
+    Returns:
+        The arguments, with the project among ``--archives``, and the job's ``--config`` among ``--files``. In client
+        mode they are unchanged.
+    """
+    mode = _option(arguments, "--deploy-mode") or _conf(arguments, "spark.submit.deployMode")
+    scripts = [index for index, argument in enumerate(arguments) if argument.endswith(".py")]
+    if mode != "cluster" or not scripts:
+        return arguments
+    options, job = arguments[: scripts[0]], arguments[scripts[0] :]
+    environment["PYSPARK_DRIVER_PYTHON"] = environment["PYSPARK_PYTHON"]
+    options = _with_value(options, "--archives", f"{zip_packages(folder)}#handshape")
+    if _conf(options, "spark.yarn.appMasterEnv.PYTHONPATH") is None:
+        options += ["--conf", "spark.yarn.appMasterEnv.PYTHONPATH=handshape"]
+    config = _option(["", *job[1:]], "--config")
+    if config is not None and Path(config).is_file():
+        options = _with_value(options, "--files", config)
+        name = Path(config).name
+        job = [name if word == config else f"--config={name}" if word == f"--config={config}" else word for word in job]
+    return options + job
+
+
+def _with_value(options: list[str], name: str, value: str) -> list[str]:
+    """Add a value to an option of ``spark-submit`` that takes a list."""
+    given = _option(options, name)
+    return [*options, name, f"{given},{value}" if given else value]
 
 
 def read_properties(file: Path) -> dict[str, str]:
@@ -128,8 +172,9 @@ def main() -> int:
     os.environ[TERMINAL] = "1" if sys.stdout.isatty() else ""
     configure_logging()
     try:
-        _, lock = enter_folder()
+        folder, lock = enter_folder()
         options = prepare(os.environ, arguments)
+        arguments = ship_project(os.environ, arguments, folder)
     except (JavaError, OSError) as error:
         LOGGER.error(str(error))
         return 1

@@ -30,12 +30,23 @@ from evaluation.runs import (
     read_run,
     write_json,
 )
-from experiments.session import ROOT
+from experiments.packages import ROOT
 from preprocessing.errors import InputError
 from preprocessing.publishing import LOCK, BusyError, claimed, clear
 from preprocessing.storage import Storage, reason
 
-VERSIONS = ("pyspark", "horovod", "tensorflow-cpu", "tensorflow", "keras", "petastorm", "pyarrow", "numpy", "pandas")
+VERSIONS = (
+    "pyspark",
+    "horovod",
+    "tensorflow-cpu",
+    "tensorflow-cpu-aws",
+    "tensorflow",
+    "keras",
+    "petastorm",
+    "pyarrow",
+    "numpy",
+    "pandas",
+)
 # Subfolder for a job's temporary files; a published run does not have it.
 WORK = ".work"
 

@@ -7,10 +7,8 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import warnings
-import zipfile
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from experiments.java_runtime import SUPPORTED_VERSIONS, JavaError
 from experiments.launch import prepare
 from experiments.logs import LOGGER, configure_logging
+from experiments.packages import zip_packages
 from experiments.temporary_folder import enter_folder
 from models.imports import no_garbage
 from preprocessing.java import reason
@@ -27,9 +26,6 @@ if TYPE_CHECKING:
 
     from pyspark import SparkContext
     from pyspark.sql import SparkSession
-
-ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("evaluation", "experiments", "models", "preprocessing", "tracking", "training")
 
 # Environment variables of executors, their Python workers and Horovod's processes.
 WORKER_VARIABLES = {
@@ -53,6 +49,14 @@ QUIET_VARIABLES = {
 
 # a standalone master's only response to a wrong secret, after a minute
 _REJECTED = "Spark's master cannot be reached, or refused this job: does it have the cluster's secret (SPARK_SECRET)?"
+
+
+S3A_SETTINGS = (
+    "fs.s3a.endpoint",
+    "fs.s3a.endpoint.region",
+    "fs.s3a.path.style.access",
+    "fs.s3a.connection.ssl.enabled",
+)
 
 
 class SessionError(RuntimeError):
@@ -97,6 +101,31 @@ def open_session(name: str, needed: tuple[str, ...] = ()) -> "SparkSession":
 
     import_ahead(*needed)
 
+    spark = _start(name, folder)
+    context = spark.sparkContext
+    is_local = str(context.master).split("[")[0] == "local"
+    if is_local:
+        check_python(os.environ["PYSPARK_PYTHON"])
+        context.environment["TMPDIR"] = str(folder)  # the Python workers use the job's temporary folder, too
+    _tune(spark, is_local)
+    # the Python workers, and Horovod's processes, which they start, have these variables, too
+    context.environment.update(QUIET_VARIABLES | WORKER_VARIABLES | _configure_s3(spark))
+    # Spark starts new workers for a different environment; without this variable, queries and Horovod share workers
+    spark.conf.set("spark.sql.execution.pyspark.udf.simplifiedTraceback.enabled", "false")
+    # the file must exist until the job ends, because executors may fetch it at any time
+    context.addPyFile(zip_packages(folder).as_uri())
+    if is_local:  # a cluster may have no free slot
+        # not a daemon thread: Spark prints errors if the process ends in the middle of a Spark job
+        threading.Thread(target=_start_workers, args=(context,)).start()
+    LOGGER.debug(
+        f"Spark {context.version}, master {context.master}, application {context.applicationId},"
+        f" {context.defaultParallelism} task slots, user interface {context.uiWebUrl}"
+    )
+    return spark
+
+
+def _start(name: str, folder: Path) -> "SparkSession":
+    """Start the session of :func:`open_session`, or use the one that there is."""
     from pyspark import SparkContext
     from pyspark.sql import SparkSession
 
@@ -104,6 +133,9 @@ def open_session(name: str, needed: tuple[str, ...] = ()) -> "SparkSession":
     # them back from disk
     kryo = "org.apache.spark.serializer.KryoSerializer"
     builder = SparkSession.builder.appName(name).config("spark.serializer", kryo)
+    # The files of a task appear in the result when the task ends: whether all are there is stated by a file that is
+    # written last. The other algorithm renames them all in the end, which object stores do by copying one by one.
+    builder = builder.config("spark.hadoop.mapreduce.fileoutputcommitter.algorithm.version", "2")
     for variable, value in (QUIET_VARIABLES | WORKER_VARIABLES).items():
         builder = builder.config(f"spark.executorEnv.{variable}", value)
     master = None
@@ -120,21 +152,6 @@ def open_session(name: str, needed: tuple[str, ...] = ()) -> "SparkSession":
     context = spark.sparkContext
     if str(context.master).startswith("spark://") and not str(context.applicationId).startswith("app-"):
         raise SessionError(_REJECTED)  # the master gives an application that it accepts this name
-    is_local = str(context.master).split("[")[0] == "local"
-    if is_local:
-        check_python(os.environ["PYSPARK_PYTHON"])
-        _tune_local(spark, folder)
-    # Spark starts new workers for a different environment; without this variable, queries and Horovod share workers
-    spark.conf.set("spark.sql.execution.pyspark.udf.simplifiedTraceback.enabled", "false")
-    # the file must exist until the job ends, because executors may fetch it at any time
-    context.addPyFile(zip_packages(folder).as_uri())
-    if is_local:  # a cluster may have no free slot
-        # not a daemon thread: Spark prints errors if the process ends in the middle of a Spark job
-        threading.Thread(target=_start_workers, args=(context,)).start()
-    LOGGER.debug(
-        f"Spark {context.version}, master {context.master}, application {context.applicationId},"
-        f" {context.defaultParallelism} task slots, user interface {context.uiWebUrl}"
-    )
     return spark
 
 
@@ -153,23 +170,35 @@ def _silence_libraries() -> None:
     )
 
 
-def _tune_local(spark: "SparkSession", folder: Path) -> None:
-    """Apply settings for a few cores of one machine, and let Python workers use the job's temporary folder."""
+def _tune(spark: "SparkSession", is_local: bool) -> None:
+    """Apply settings that depend on the number of task slots, unless the user has set them."""
     context = spark.sparkContext
-    context.environment["TMPDIR"] = str(folder)
     # with one task per core, all cores would wait for the largest task
     tasks = str(context.defaultParallelism * 2)
-    settings = {
-        "spark.sql.files.minPartitionNum": tasks,
-        # Spark's default of 200 is for clusters: on a few cores, starting the tasks takes most of a shuffle's time
-        "spark.sql.shuffle.partitions": tasks,
+    # Spark's default of 200 is for large data: starting so many tasks takes most of a shuffle's time. For more data
+    # the number is raised when their size is known, see preprocessing.prepare.
+    settings = {"spark.sql.shuffle.partitions": tasks}
+    if is_local:
+        settings["spark.sql.files.minPartitionNum"] = tasks
         # so few partitions need no coalescing at run time, for which every stage would become a separate Spark job
-        "spark.sql.adaptive.enabled": "false",
-    }
+        settings["spark.sql.adaptive.enabled"] = "false"
     given = context.getConf()
     for name, value in settings.items():
         if not given.contains(name):
             spark.conf.set(name, value)
+
+
+def _configure_s3(spark: "SparkSession") -> dict[str, str]:
+    """Apply Spark's settings of S3A to Python, and return the environment variables for its workers."""
+    context: Any = spark.sparkContext
+    values = {name: context._jsc.hadoopConfiguration().get(name) for name in S3A_SETTINGS}
+    settings = {name: str(value) for name, value in values.items() if value}
+    if not settings.get("fs.s3a.endpoint") and not settings.get("fs.s3a.endpoint.region"):
+        return {}
+
+    from preprocessing.file_systems import configure_s3  # imports fsspec and pyarrow
+
+    return configure_s3(settings)
 
 
 def _prepare_java(jvm: Any, folder: Path) -> None:
@@ -239,15 +268,3 @@ def import_ahead(*modules: str) -> None:
 
     # not a daemon thread: a process that ends in the middle of TensorFlow's import may crash
     threading.Thread(target=import_modules).start()
-
-
-def zip_packages(folder: Path) -> Path:
-    """Pack this project's packages for executors into a ZIP file, in a new subfolder of ``folder``."""
-    # several jobs that one job or notebook has started share its temporary folder
-    path = Path(tempfile.mkdtemp(dir=folder)) / "handshape.zip"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for package in PACKAGES:
-            for file in sorted((ROOT / package).rglob("*")):
-                if file.is_file() and file.suffix != ".pyc":
-                    archive.write(file, file.relative_to(ROOT))
-    return path

@@ -6,7 +6,8 @@ spark-submit jobs/predict.py runs/cnn PICTURES --output runs/predictions
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+# not __file__, which Databricks does not define
+sys.path.insert(0, str(Path(sys._getframe().f_code.co_filename).resolve().parents[1]))
 
 from experiments.arguments import PredictArguments
 from experiments.command_line import parse_arguments, run_job

@@ -8,7 +8,8 @@ An interrupted study continues where it was stopped. Only --retrain, at the end,
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+# not __file__, which Databricks does not define
+sys.path.insert(0, str(Path(sys._getframe().f_code.co_filename).resolve().parents[1]))
 
 from experiments.command_line import parse_experiment, run_job, with_overrides
 from experiments.configuration import SearchExperiment

@@ -15,6 +15,7 @@ from pyspark.sql import functions as F
 
 from preprocessing.cleansing import Rejections
 from preprocessing.data_settings import Source
+from preprocessing.file_systems import local_path
 from preprocessing.listing import Listing
 from preprocessing.normalization import Normalization
 from preprocessing.prepare import PreparedImages, prepare_images
@@ -23,7 +24,7 @@ from preprocessing.saved_pipeline import load_pipeline
 from preprocessing.schema import IMAGE_TABLE, REJECTED_TABLE, TEST, TRAIN, VALIDATION
 from preprocessing.sources import Sources, list_sources
 from preprocessing.splitting import CountedImages
-from preprocessing.storage import Storage, local_path, reader
+from preprocessing.storage import Storage, reader
 
 LOGGER = logging.getLogger("handshape")
 

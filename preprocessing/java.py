@@ -9,6 +9,8 @@ from preprocessing.errors import InputError
 
 _TRACEBACK = "Traceback (most recent call last):"
 _TASK = re.compile(r"^.*[Mm]ost recent failure: (Lost task \S+ in stage \S+ \(TID \d+\) \(.*?\): )?")
+# What AWS's client writes around the message of S3: its class, the request's identifiers.
+_AWS = re.compile(r"^com\.amazonaws\.\S+: | \(Service: .*$")
 _FRAME = re.compile(r"^\s+(at |\.\.\. \d+ (more|common frames))")
 
 
@@ -26,7 +28,7 @@ def reason(error: BaseException) -> str:
     causes = re.split(r"^\s*Caused by: ", message, flags=re.MULTILINE)
     lines = [line for line in map(_line, causes) if line]
     with_message = [line for line in lines if not re.fullmatch(r"[\w.$]+", line)]
-    return (with_message or lines or [type(error).__name__])[-1]
+    return _AWS.sub("", (with_message or lines or [type(error).__name__])[-1])
 
 
 def _line(cause: str) -> str:

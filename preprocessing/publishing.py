@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import IO
 
 from preprocessing.errors import InputError
-from preprocessing.storage import Storage, local_path
+from preprocessing.file_systems import local_path
+from preprocessing.storage import Storage
 
 LOCK = ".unfinished"
 # The lock file in a permanent folder, see :func:`held`.

@@ -25,13 +25,14 @@ from preprocessing.arrow import from_rows
 from preprocessing.data_settings import Preprocessing, Source
 from preprocessing.decoding import resize_pixels
 from preprocessing.errors import InputError
+from preprocessing.file_systems import local_path
 from preprocessing.labels import LETTERS, class_name
 from preprocessing.listing import PACKED, PICTURES, Listing, is_csv, is_ignored
 from preprocessing.parsing import HEADER, SIDE, UNLABELED_HEADER, ParsedLine, parse_clean, parse_line
 from preprocessing.read_rows import ReadContext, ReadRows, with_id
 from preprocessing.schema import PARSED_TABLE, TEST, TRAIN
 from preprocessing.similarity import describe, describe_one
-from preprocessing.storage import Storage, local_path, reader
+from preprocessing.storage import Storage, reader
 
 FILES = {TRAIN: "sign_mnist_train.csv", TEST: "sign_mnist_test.csv"}
 

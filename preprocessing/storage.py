@@ -11,17 +11,25 @@ import stat
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from py4j.protocol import Py4JJavaError
 from pyspark.sql import DataFrameReader, SparkSession
 
 from preprocessing.errors import InputError
+from preprocessing.file_systems import create_object, is_object_store, local_path
 from preprocessing.java import check_java_reads, reads_all_names
 from preprocessing.java import reason as java_reason
 
+# S3A: requests of AWS's client per attempt, attempts, and milliseconds until a connection is established.
+_FEW_ATTEMPTS = {
+    "fs.s3a.attempts.maximum": "2",
+    "fs.s3a.retry.limit": "1",
+    "fs.s3a.connection.establish.timeout": "5000",
+}
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
 
 
@@ -56,10 +64,30 @@ class Storage:
         # Without this, every file of a run directory would get a hidden .crc file.
         self._jvm.org.apache.hadoop.fs.FileSystem.getLocal(self._configuration).setWriteChecksum(False)
         self._reads_all_names = reads_all_names(self._jvm)
+        self._reached: set[str] = set()
 
     def _open(self, path: str) -> tuple[Any, Any]:
-        java_path = self._jvm.org.apache.hadoop.fs.Path(path)
-        return java_path.getFileSystem(self._configuration), java_path
+        with _errors_of(path):
+            java_path = self._jvm.org.apache.hadoop.fs.Path(path)
+            root = java_path.toUri().getAuthority()
+            if is_object_store(path) and root not in self._reached:
+                self._reach(java_path)
+                self._reached.add(root)
+            return java_path.getFileSystem(self._configuration), java_path
+
+    def _reach(self, java_path: Any) -> None:
+        """Access a bucket for the first time, with an error after seconds if that is not possible.
+
+        With S3A's own settings, which are good for a job that is running, it would try again for minutes.
+        """
+        configuration = self._jvm.org.apache.hadoop.conf.Configuration(self._configuration)
+        for name, value in _FEW_ATTEMPTS.items():
+            configuration.set(name, value)
+        system = self._jvm.org.apache.hadoop.fs.FileSystem.newInstance(java_path.toUri(), configuration)
+        try:
+            system.exists(java_path)
+        finally:
+            system.close()
 
     def absolute(self, path: str) -> str:
         """The path with its scheme, as every executor understands it, without a trailing slash.
@@ -91,16 +119,24 @@ class Storage:
         return local_path(self.absolute(path))
 
     def exists(self, path: str) -> bool:
+        """Whether a file or folder exists.
+
+        Raises:
+            InputError: The file system cannot be reached, or denies access.
+        """
         if (local := self._local(path)) is not None:
             return local.exists()
         system, java_path = self._open(path)
-        return bool(system.exists(java_path))
+        with _errors_of(path):
+            return bool(system.exists(java_path))
 
     def is_folder(self, path: str) -> bool:
+        """Whether a folder exists. It raises the same errors as :meth:`exists`."""
         if (local := self._local(path)) is not None:
             return local.is_dir()
         system, java_path = self._open(path)
-        return bool(system.exists(java_path) and system.getFileStatus(java_path).isDirectory())
+        with _errors_of(path):
+            return bool(system.exists(java_path) and system.getFileStatus(java_path).isDirectory())
 
     def make_folder(self, path: str) -> None:
         if (local := self._local(path)) is not None:
@@ -122,10 +158,17 @@ class Storage:
                 local.unlink()
 
     def delete_empty(self, path: str) -> None:
-        """Delete a local folder if it is empty; object stores have no empty folders."""
+        """Delete a folder if it is empty. S3A represents an empty folder by an object."""
         if (local := self._local(path)) is not None:
             with suppress(OSError):
                 local.rmdir()
+            return
+        if _is_root(path):
+            return
+        system, java_path = self._open(path)
+        with suppress(Py4JJavaError):  # it does not exist, or another job has just written there
+            if not system.listStatus(java_path):
+                system.delete(java_path, False)
 
     def delete_made(self, folder: str, created: list[str]) -> None:
         """Delete a folder, and those of its parents that are empty and that :meth:`missing_folders` had returned."""
@@ -136,11 +179,9 @@ class Storage:
     def missing_folders(self, path: str) -> list[str]:
         """The folders that would be created with ``path``, innermost first: a failed job deletes them again."""
         missing = []
-        while not self.exists(path):
+        while not _is_root(path) and not self.exists(path):
             missing.append(path)
             path = path.rsplit("/", 1)[0]
-            if path.endswith(("/", ":")):  # a file system's root
-                break
         return missing
 
     def children(self, path: str) -> list[str]:
@@ -234,7 +275,12 @@ class Storage:
         system.rename(hadoop.Path(temporary), java_path, options)
 
     def create(self, path: str) -> bool:
-        """Create an empty file atomically, unless it exists; return whether it was created."""
+        """Create an empty file, unless it exists; return whether it was created.
+
+        This is atomic on HDFS, on S3 and on those services with S3's interface that know conditional requests.
+        """
+        if is_object_store(path) and (created := create_object(path)) is not None:
+            return created
         system, java_path = self._open(path)
         return bool(system.createNewFile(java_path))
 
@@ -244,6 +290,20 @@ class Storage:
             return sum(entry.size or 0 for entry in self.walk(path))
         system, java_path = self._open(path)
         return int(system.getContentSummary(java_path).getLength())
+
+
+@contextmanager
+def _errors_of(path: str) -> Iterator[None]:
+    """Name the path in errors of Java."""
+    try:
+        yield
+    except Py4JJavaError as error:
+        raise InputError(f"{path}: {java_reason(error)}") from error
+
+
+def _is_root(path: str) -> bool:
+    """Whether an absolute path is the root of its file system, such as a bucket."""
+    return re.fullmatch(r"[^:/]+:(//[^/]*)?/?", path) is not None
 
 
 def _write(system: Any, java_path: Any, text: str) -> None:
@@ -318,8 +378,3 @@ def _copy(path: Path, new: Path) -> None:
 def reason(error: Exception) -> str:
     """The reason that Java or Python gives for a failure."""
     return error.strerror if isinstance(error, OSError) and error.strerror else java_reason(error)
-
-
-def local_path(uri: str) -> Path:
-    """The path of a ``file:`` URI, which is not percent-encoded."""
-    return Path("/" + uri.removeprefix("file:").lstrip("/"))

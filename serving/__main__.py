@@ -18,15 +18,17 @@ import uvicorn
 from evaluation.runs import RunError, read_run
 from experiments.temporary_folder import enter_folder
 from models.errors import TrainingError
+from preprocessing.errors import InputError
 from serving.app import Service, create_app
 from serving.connections import Connection
 from serving.limits import Limits
 from serving.recognizer import Recognizer
+from serving.remote_run import local_run
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m serving", description="Serve a trained network over HTTP.")
-    parser.add_argument("run", type=Path, help="the run directory")
+    parser.add_argument("run", help="the run directory, a local folder or a URL such as s3://BUCKET/runs/cnn")
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on; 0.0.0.0 for all")
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument(
@@ -36,11 +38,12 @@ def main() -> None:
     with suppress(OSError):  # a container may have no writable folder
         enter_folder()
     try:
-        recognizer = Recognizer.of_run(arguments.run)
-        samples = Path(read_run(arguments.run, str(arguments.run)).files) / "samples"
-    except (RunError, TrainingError) as error:
+        with local_run(arguments.run) as folder:
+            recognizer = Recognizer.of_run(folder, arguments.run)
+            samples = Path(read_run(folder, str(folder)).files) / "samples"
+            pictures = {file.stem: file.read_bytes() for file in sorted(samples.glob("*.png"))}
+    except (InputError, RunError, TrainingError) as error:
         sys.exit(f"error: {error}")
-    pictures = {file.stem: file.read_bytes() for file in sorted(samples.glob("*.png"))}
     # not on the command line, which every user of the machine can read
     key = os.environ.get("HANDSHAPE_API_KEY") or None
     app = create_app(Service(recognizer, Limits(), key, pictures), tuple(arguments.allow_origin))

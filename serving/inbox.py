@@ -8,8 +8,9 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
+from preprocessing.file_systems import local_path
 from preprocessing.listing import is_ignored, shown_name
-from preprocessing.storage import FileEntry, Storage, local_path
+from preprocessing.storage import FileEntry, Storage
 
 # Endings that browsers, curl, rsync and Hadoop give to files that they are still writing.
 _UNFINISHED = (".part", ".partial", ".tmp", ".crdownload", "._copying_")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluation.runs import check_job, read_run
+from evaluation.runs import Run, check_job, read_run
 from models.export import read_onnx, to_onnx
 from models.model_settings import NUM_ALTERNATIVES
 from models.saved_network import load_network
@@ -50,16 +50,20 @@ class Recognizer:
         self._predict = read_onnx(network)
 
     @classmethod
-    def of_run(cls, path: Path) -> "Recognizer":
+    def of_run(cls, folder: Path, path: str | None = None) -> "Recognizer":
         """Load the network of a run directory.
+
+        Args:
+            folder: the local folder with the run's files.
+            path: the run directory as the user gave it; None: the folder.
 
         Raises:
             RunError: the path is not a run directory of a network.
             TrainingError: the network cannot be loaded.
         """
-        run = read_run(path, str(path))
+        run = read_run(folder, path or str(folder))
         check_job(run, "cnn")
-        files = Path(run.files)
+        files = Path(Run(str(folder), run.about, run.metrics).files)
         network = to_onnx(load_network(files / "model.keras"), {})
         class_names = json.loads((files / "class_names.json").read_text(encoding="utf-8"))
         settings = preprocessing_of((files / "experiment.yaml").read_text(encoding="utf-8"))

@@ -19,11 +19,12 @@ from pyspark.sql.streaming.query import StreamingQuery
 from models.prediction import answer
 from preprocessing.data_settings import Preprocessing
 from preprocessing.decoding import MAX_BYTES
+from preprocessing.file_systems import local_path
 from preprocessing.folders import PICTURE_FILES, decode_files
 from preprocessing.listing import shown_name
 from preprocessing.saved_pipeline import literal_path
 from preprocessing.schema import INPUT_TABLE
-from preprocessing.storage import Storage, local_path, reader
+from preprocessing.storage import Storage, reader
 
 LOGGER = logging.getLogger("handshape")
 

@@ -26,6 +26,7 @@ from preprocessing.synthetic import write_sample
 configure_logging()
 
 ROWS = {"train": 2400, "test": 480}
+Finished = subprocess.CompletedProcess[str]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -79,7 +80,7 @@ def as_on_terminal(output: str) -> str:
     return re.sub(r"(?m)^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ((info|debug): )?", "", output)
 
 
-def submit(*arguments: object, cwd: Path, timeout: int = 600) -> subprocess.CompletedProcess[str]:
+def submit(*arguments: object, cwd: Path, timeout: int = 600) -> Finished:
     """Run a job as a user does."""
     command = [str(ROOT / ".venv/bin/spark-submit")]
     command += [str(ROOT / argument) if str(argument).startswith("jobs/") else str(argument) for argument in arguments]

@@ -36,7 +36,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def served(run: Path, log: Path, key: str = "") -> Iterator[Server]:
+def served(run: Path | str, log: Path, key: str = "") -> Iterator[Server]:
     """Start a server of a run, with an API key or without; its output is written to ``log``."""
     port = free_port()
     with log.open("w") as file:  # a pipe that is not read would fill up and block the server

@@ -237,7 +237,9 @@ class EpochEnd(Callback):
 
     def on_train_begin(self, logs: Logs = None) -> None:
         gc.freeze()  # imported modules are never garbage; a collection among them costs every rank a step
-        hosts = allgather_object(socket.gethostname(), name="hosts")
+        container = os.environ.get("CONTAINER_ID")  # on YARN
+        host = socket.gethostname() + (f" ({container})" if container else "")
+        hosts = allgather_object(host, name="hosts")
         self.reporter = EpochReporter(self.driver) if hvd.rank() == 0 else None
         if self.failures and "seconds" not in self.failures[-1]:
             self.failures[-1] |= {"seconds": time.time() - self.since, "num_proc": hvd.size()}

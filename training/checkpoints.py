@@ -10,9 +10,9 @@ import zipfile
 from dataclasses import dataclass
 from typing import Any
 
-import fsspec
 import numpy as np
 
+from preprocessing.file_systems import is_object_store, open_url
 from training.progression import best_epoch
 
 LOGGER = logging.getLogger("handshape")
@@ -49,8 +49,8 @@ class Checkpoint:
 class Checkpoints:
     """A folder with a file for each of the last two epochs, and for the best epoch as of each of these two.
 
-    A file is published atomically: it is written under another name, then renamed. Its parts have checksums, so that
-    truncated or damaged files are not read.
+    A file is published atomically: it is written under another name, then renamed. In an object store it appears as a
+    whole when it is closed. Its parts have checksums, so that truncated or damaged files are not read.
 
     Args:
         url: URL of the folder.
@@ -63,7 +63,7 @@ class Checkpoints:
 
     def claim(self) -> "Checkpoints":
         """Return the folder for a new attempt. Earlier attempts cannot write any more, wherever they may still run."""
-        system, folder = fsspec.core.url_to_fs(self.url)
+        system, folder = open_url(self.url)
         system.makedirs(folder, exist_ok=True)
         claimed = Checkpoints(self.url, uuid.uuid4().hex)
         system.pipe_file(f"{folder}/owner", claimed.token.encode())
@@ -77,7 +77,7 @@ class Checkpoints:
             PermissionError: another attempt has claimed the folder.
             OSError: the store is full or cannot be written.
         """
-        system, folder = fsspec.core.url_to_fs(self.url)
+        system, folder = open_url(self.url)
         system.invalidate_cache(folder)
         if not system.exists(f"{folder}/owner"):
             raise FileNotFoundError(f"{self.url}: no longer exists: the store was deleted while the training ran")
@@ -91,17 +91,21 @@ class Checkpoints:
             **{f"weights_{i:04}": array for i, array in enumerate(checkpoint.weights)},
             **{f"optimizer_{i:04}": array for i, array in enumerate(checkpoint.optimizer)},
         )
+        path = self._file(folder, checkpoint.epoch)
         temporary_path = f"{folder}/writing-{checkpoint.epoch:05}-{self.token}"
+        if is_object_store(self.url):
+            temporary_path = path
         try:
             with system.open(temporary_path, "wb") as file:
                 file.write(content.getbuffer())
-                file.flush()
                 if self.url.startswith("file:"):
+                    file.flush()
                     os.fsync(file.fileno())  # keeps the file if the host loses power
         except OSError as error:
             message = f"{error.strerror}: the checkpoint of epoch {checkpoint.epoch}"
             raise OSError(error.errno, message, temporary_path) from error
-        system.mv(temporary_path, self._file(folder, checkpoint.epoch))
+        if temporary_path != path:
+            system.mv(temporary_path, path, overwrite=True)
         # If this file turns out to be damaged, training resumes from the previous epoch, which needs its best epoch.
         previous_history = checkpoint.history[:-1] or checkpoint.history
         kept_epochs = {
@@ -116,7 +120,7 @@ class Checkpoints:
 
     def epochs(self) -> list[int]:
         """Return the epochs that have a file, in increasing order."""
-        system, folder = fsspec.core.url_to_fs(self.url)
+        system, folder = open_url(self.url)
         if not system.exists(folder):
             return []
         system.invalidate_cache(folder)  # other processes write there
@@ -130,7 +134,7 @@ class Checkpoints:
             OSError: the file does not exist or cannot be read.
             ValueError: the file is truncated or damaged.
         """
-        system, folder = fsspec.core.url_to_fs(self.url)
+        system, folder = open_url(self.url)
         try:
             with system.open(self._file(folder, epoch), "rb") as file, np.load(file, allow_pickle=False) as content:
                 arrays = {name: content[name] for name in content.files}

@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-import pyarrow
 import tensorflow as tf
 from horovod.spark.common.datamodule import DataModule
 from petastorm.arrow_reader_worker import ArrowReaderWorker
-from petastorm.fs_utils import get_filesystem_and_path_or_paths
 from petastorm.reader import Reader
 from petastorm.workers_pool.dummy_pool import DummyPool
 
+from preprocessing.file_systems import PyarrowFileSystem, open_url
 from training.augmentation import augment
 from training.store import LABEL, PIXELS
 from training.training_settings import Augmentation
@@ -110,15 +109,12 @@ class ShardDataModule(DataModule):
 
     def _reader(self, path: str | list[str], seed: int | None) -> Reader:
         # make_batch_reader is not used because it parses the path as an encoded URL, which would end at a "#".
-        first_path = path if isinstance(path, str) else path[0]
-        if first_path.startswith("file:"):
-            filesystem = pyarrow.localfs
-            paths = _local_path(path) if isinstance(path, str) else [_local_path(file) for file in path]
-        else:
-            filesystem, paths = get_filesystem_and_path_or_paths(path, storage_options=self.storage_options)
+        urls = [path] if isinstance(path, str) else path
+        system, _ = open_url(urls[0])
+        paths = [open_url(url)[1] for url in urls]
         return Reader(
-            filesystem,
-            paths,
+            PyarrowFileSystem(system),
+            paths[0] if isinstance(path, str) else paths,
             worker_class=ArrowReaderWorker,
             is_batched_reader=True,
             schema_fields=[PIXELS, LABEL],
@@ -130,11 +126,6 @@ class ShardDataModule(DataModule):
             # Reading in this thread keeps the order; Petastorm 0.13's thread pool may stop before the last part files.
             reader_pool=DummyPool(),
         )
-
-
-def _local_path(uri: str) -> str:
-    """Return the path, as :func:`preprocessing.storage.local_path`, which would import Spark in every process."""
-    return "/" + uri.removeprefix("file:").lstrip("/")
 
 
 def _without_autotune(data: tf.data.Dataset) -> tf.data.Dataset:

@@ -2,42 +2,43 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow.parquet as pq
-from horovod.spark.common.store import FilesystemStore, HDFSStore, Store
+from horovod.spark.common.store import FilesystemStore, Store
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from preprocessing.features_store import PART_FILE_BYTES, write_part_files
+from preprocessing.file_systems import PyarrowFileSystem, is_url, open_url, scheme_of
 from preprocessing.schema import TRAIN, VALIDATION
 from preprocessing.storage import Storage
 
 PIXELS, LABEL = "pixels", "label_index"
 
 
-class _StoreOverrides:
-    """Overrides of Horovod's stores."""
+class TrainingStore(FilesystemStore):  # type: ignore[misc]
+    """A store on any of the file systems of :func:`preprocessing.file_systems.open_url`."""
+
+    def _get_fs_and_protocol(self) -> tuple[Any, str]:
+        return open_url(self.prefix_path)[0], scheme_of(self.prefix_path)
+
+    def get_localized_path(self, path: str) -> str:
+        return open_url(path)[1] if is_url(path) else path
 
     def get_parquet_dataset(self, path: str) -> pq.ParquetDataset:
         # Horovod 0.28 and Petastorm 0.13 need the legacy dataset. pyarrow 14 opens the new kind by default, which makes
         # KerasEstimator fail (horovod issue 3829).
-        return pq.ParquetDataset(self.get_localized_path(path), filesystem=self.fs, use_legacy_dataset=True)  # type: ignore[attr-defined]
+        system, local = open_url(path)
+        return pq.ParquetDataset(local, filesystem=PyarrowFileSystem(system), use_legacy_dataset=True)
 
     def get_data_metadata_path(self, path: str) -> str:
         # In the folder of the training, because other jobs may read the rows' folder, too.
-        return f"{self.prefix_path}/{path.rsplit('/', 1)[-1]}_metadata.pkl"  # type: ignore[attr-defined]
+        return open_url(f"{self.prefix_path}/{path.rsplit('/', 1)[-1]}_metadata.pkl")[1]
 
     def get_checkpoint_filename(self) -> str:
         # The extension selects HDF5. Without it Keras writes a SavedModel, which takes seconds per epoch.
         return "checkpoint.h5"
-
-
-class SharedFolderStore(_StoreOverrides, FilesystemStore):  # type: ignore[misc]
-    """A store on any file system that fsspec supports: a local or shared folder, S3, the DBFS mount."""
-
-
-class HadoopStore(_StoreOverrides, HDFSStore):  # type: ignore[misc]
-    """A store on HDFS."""
 
 
 # A process reads whole part files. With this many per process, the rows are still split almost equally when fewer
@@ -52,8 +53,7 @@ def training_store(folder: str, paths: dict[str, str]) -> Store:
         folder: absolute path of a folder for Horovod's own files; all executors must be able to read and write it.
         paths: paths of the training and validation rows, see :func:`write_rows`.
     """
-    store_class = HadoopStore if HDFSStore.matches(folder) else SharedFolderStore
-    return store_class(folder, train_path=paths[TRAIN], val_path=paths[VALIDATION], save_runs=False)
+    return TrainingStore(folder, train_path=paths[TRAIN], val_path=paths[VALIDATION], save_runs=False)
 
 
 def write_rows(

@@ -12,10 +12,9 @@ from pathlib import Path
 import pytest
 
 from preprocessing.synthetic import write_sample
-from tests.conftest import ROOT, ROWS, as_on_terminal
+from tests.conftest import ROOT, ROWS, Finished, as_on_terminal
 
 PROJECT = "handshape-test"
-Finished = subprocess.CompletedProcess[str]
 
 
 class Job:

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 import requests
 
-from tests.cluster.conftest import PROJECT, Cluster, Finished, Job, docker, eventually
+from tests.cluster.conftest import PROJECT, Cluster, Job, docker, eventually
+from tests.conftest import Finished
 
 CNN = ["jobs/train_cnn.py", "--config", "conf/sample.yaml", "--data", "/data/sample", "--training.epochs", "6"]
 

@@ -18,7 +18,7 @@ from experiments.configuration import (
     OptimizersExperiment,
     SearchExperiment,
 )
-from experiments.session import ROOT
+from experiments.packages import ROOT
 from tests.conftest import as_on_terminal
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from experiments.launch import DEFAULTS, LOGGING, _find_job, prepare, read_properties
-from experiments.session import ROOT
+from experiments.packages import ROOT
 
 PROJECT = read_properties(DEFAULTS)
 

@@ -11,7 +11,8 @@ import pytest
 from evaluation.runs import RunError
 from experiments.run_directory import open_runs, staged_run
 from preprocessing.errors import InputError
-from preprocessing.storage import Storage, local_path
+from preprocessing.file_systems import local_path
+from preprocessing.storage import Storage
 
 
 def write(storage: Storage, path: Path, content: str, overwrite: bool = False) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from experiments.session import SessionError, check_python, startup_error, zip_packages
+from experiments.packages import zip_packages
+from experiments.session import SessionError, check_python, startup_error
 
 
 def python(folder: Path, script: str) -> str:
@@ -88,3 +89,10 @@ def test_jobs_that_share_a_temporary_folder_do_not_overwrite_each_others_package
 def test_a_session_that_spark_stops_during_its_start_was_not_accepted_by_the_master(message: str) -> None:
     assert "refused this job" in startup_error(RuntimeError(message), "spark://master:7077")
     assert startup_error(RuntimeError(message), "local[2]").startswith("Spark cannot be started: java.lang.")
+
+
+def test_a_users_number_of_tasks_is_kept(spark: SparkSession) -> None:
+    # those that the session of the tests was started with, see tests/conftest.py; the project's own would be 4
+    for name in ("spark.sql.shuffle.partitions", "spark.sql.files.minPartitionNum"):
+        assert spark.conf.get(name) == "2"
+    assert spark.conf.get("spark.sql.adaptive.enabled") == "false"

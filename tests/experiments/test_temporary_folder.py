@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.session import ROOT
+from experiments.packages import ROOT
 from experiments.temporary_folder import LOCK, VARIABLE, remove_abandoned_folders
 
 JOB = """

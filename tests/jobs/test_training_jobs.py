@@ -24,9 +24,7 @@ from pyspark.sql import SparkSession
 
 from evaluation.runs import RunError
 from preprocessing.labels import STILL_LETTERS
-from tests.conftest import BRIEF, ROOT, ROWS, RunJob, as_on_terminal, submit
-
-Finished = subprocess.CompletedProcess[str]
+from tests.conftest import BRIEF, ROOT, ROWS, Finished, RunJob, as_on_terminal, submit
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,11 @@ from pyspark.sql import SparkSession
 from preprocessing import features_store
 from preprocessing.data_settings import Preprocessing, Source
 from preprocessing.features_store import PART_FILES, stored_images
+from preprocessing.file_systems import local_path
 from preprocessing.prepare import PreparedImages, prepare_images
 from preprocessing.schema import IMAGE_TABLE
 from preprocessing.sources import list_sources
-from preprocessing.storage import Storage, local_path
+from preprocessing.storage import Storage
 from tests.preprocessing.conftest import sources
 
 

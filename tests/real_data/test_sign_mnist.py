@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.session import ROOT
+from experiments.packages import ROOT
 from models.export import read_onnx, read_tflite
 from tests.conftest import submit
 from tests.servers import served

@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import cloudpickle
@@ -19,6 +20,9 @@ from pyspark.sql import SparkSession
 from models.imports import no_garbage
 from training.cluster.hosts import is_local
 
+# Prefixes of the environment variables that processes take over from the driver.
+_SETTINGS = ("HOROVOD_", "NCCL_", "OMP_", "TF_")
+
 # A task lasts at least this long, so that the driver can ask for the exit status of a process that ends at once.
 _LIFETIME_SECONDS = 0.2
 
@@ -29,7 +33,17 @@ class NoWaitBackend(SparkBackend):  # type: ignore[misc]
     In Horovod 0.28 a task is supposed to last at least three seconds. They are counted from the end of the process
     instead of its start (``SparkTaskService._run_command`` returns when the command has ended), so every training waits
     three seconds in vain.
+
+    Horovod also starts its processes with the driver's environment and the path of the driver's Python, neither of
+    which exists on other hosts. Here they have the environment and the Python of the worker that starts them.
     """
+
+    def __init__(self, num_proc: int, **options: Any) -> None:
+        environment = {name: value for name, value in os.environ.items() if name.startswith(_SETTINGS)}
+        # found in the worker's PATH, see _task
+        python = "python{}.{}".format(*sys.version_info[:2])
+        # an empty environment would be replaced by the driver's
+        super().__init__(num_proc, env={"HANDSHAPE": "1"} | environment, executable=python, **options)
 
     def run(
         self,
@@ -69,6 +83,7 @@ def _task(*arguments: Any) -> Any:
     task_service.Pipe = QuietPipe
     # The Horovod process has the import path of this worker: packages sent by Spark come before the user's own.
     os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     runner.MINIMUM_COMMAND_LIFETIME_S = _LIFETIME_SECONDS
     return runner._task_fn(*arguments)
 

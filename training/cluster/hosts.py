@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -18,17 +17,21 @@ from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark.sql import SparkSession
 
 from models.errors import TrainingError
+from preprocessing.file_systems import local_path, open_url
 from preprocessing.java import reason
 
 # The first executors of a cluster may take this long to register, and so may the replacement of a lost one.
 SLOT_PATIENCE_SECONDS = 20
+
+# The containers of all executors may take this long on a cluster that has the resources.
+GRANT_SECONDS = 120
 
 # Most connections to a lost host fail at once. Those that have not failed after this time are shut down.
 SHUTDOWN_DELAY_SECONDS = 5
 
 # Packages that must match because processes and the driver exchange pickled objects or read the same files.
 SHARED_PACKAGES = ("cloudpickle", "horovod", "keras", "numpy", "pandas", "petastorm", "pyarrow", "pyspark")
-TENSORFLOW = ("tensorflow", "tensorflow-cpu")
+TENSORFLOW = ("tensorflow", "tensorflow-cpu", "tensorflow-cpu-aws")
 
 
 def is_local(spark: SparkSession) -> bool:
@@ -71,8 +74,8 @@ def check_slots(spark: SparkSession, num_proc: int, option: str = "--num-proc") 
 def wait_for_slots(spark: SparkSession, wanted: int) -> tuple[int, int]:
     """Wait until ``wanted`` task slots are free, for ``SLOT_PATIENCE_SECONDS`` at most.
 
-    With dynamic allocation Spark starts executors only when tasks wait for them. It is then assumed that all wanted
-    slots are available, and Horovod's start timeout is the limit. A local master runs no tasks of other jobs.
+    While executors that were asked for are missing, it waits for ``GRANT_SECONDS``, because YARN grants containers one
+    after the other. With dynamic allocation, executors are asked for here. A local master runs no tasks of other jobs.
 
     Returns:
         The same as :func:`task_slots`.
@@ -80,14 +83,43 @@ def wait_for_slots(spark: SparkSession, wanted: int) -> tuple[int, int]:
     if is_local(spark):
         total = task_slots(spark)[1]
         return total, total
+    begin = time.monotonic()
     if spark.conf.get("spark.dynamicAllocation.enabled", "false") == "true":
-        return wanted, wanted
-    deadline = time.monotonic() + SLOT_PATIENCE_SECONDS
+        _request_executors(spark, wanted)
     while True:
         free, total = task_slots(spark)
-        if free >= wanted or time.monotonic() >= deadline:
+        patience = GRANT_SECONDS if _awaits_executors(spark) else SLOT_PATIENCE_SECONDS
+        if free >= wanted or time.monotonic() - begin >= patience:
             return free, total
         time.sleep(0.5)
+
+
+def _awaits_executors(spark: SparkSession) -> bool:
+    """Whether executors of a fixed number are still missing. On other masters than YARN their number is not fixed."""
+    if str(spark.sparkContext.master) != "yarn":
+        return False
+    expected = int(spark.conf.get("spark.executor.instances", None) or 0)
+    return len(_executors(spark, alive=True)) - 1 < expected  # the driver is in this list, too
+
+
+def _request_executors(spark: SparkSession, slots: int) -> None:
+    """Run tasks until there are ``slots`` task slots, for ``GRANT_SECONDS`` at most.
+
+    With dynamic allocation, Spark asks for executors while tasks wait for a slot.
+    """
+    context = spark.sparkContext
+    timer = threading.Timer(GRANT_SECONDS, context.cancelAllJobs)
+    timer.start()
+    try:
+        with suppress(Py4JJavaError):  # canceled by the timer
+            while timer.is_alive() and task_slots(spark)[1] < slots:
+                context.parallelize(range(slots), slots).foreachPartition(_occupy)
+    finally:
+        timer.cancel()
+
+
+def _occupy(_: Iterable[int]) -> None:
+    time.sleep(2)  # tasks that wait for a second make Spark ask for executors
 
 
 def _all_slots(spark: SparkSession) -> int:
@@ -115,57 +147,65 @@ def network_interfaces(spark: SparkSession) -> set[str] | None:
 
 @dataclass(frozen=True)
 class _Host:
-    """The result of the checks of one task on its host."""
+    """The result of the checks of one task on its host.
+
+    Args:
+        name: name of the host.
+        unreadable: folders that it cannot read.
+        unwritable: folders that it cannot write, with the reasons.
+        versions: versions of its packages.
+    """
 
     name: str
     unreadable: list[str]
-    unwritable: list[str]
+    unwritable: dict[str, str]
     versions: dict[str, str]
 
 
 def check_hosts(spark: SparkSession, readable: list[str], writable: list[str]) -> None:
     """Check that every host of a cluster has access to the folders of a job and the same packages as the driver.
 
-    Only folders with the scheme ``file:`` are checked. Other file systems are shared by all hosts.
-
     Args:
         spark: the session.
-        readable: absolute paths of folders that every host must be able to read.
-        writable: absolute paths of folders that the driver has just created. A host that cannot write to them does not
-            share the file system: it has another folder with this path, or none.
+        readable: absolute paths of folders that every host must be able to read. Only those with the scheme ``file:``
+            are checked, because Java reads the others.
+        writable: absolute paths of folders that the driver has just created. A host that cannot write to a local one
+            does not share the file system: it has another folder with this path, or none.
 
     Raises:
         TrainingError: a host fails a check. The message names the host and the folder or package.
     """
-    if is_local(spark):
-        return
-    local_readable, local_writable = (
-        [path.removeprefix("file://") for path in paths if path.startswith("file:")] for paths in (readable, writable)
-    )
     # A folder that does not exist on the driver either is another error, which is raised when the folder is read.
-    local_readable = [path for path in local_readable if Path(path).exists()]
-    slots = _all_slots(spark)
+    readable = [path for path in readable if path.startswith("file:") and local_path(path).exists()]
+    if is_local(spark):
+        readable, writable = [], [path for path in writable if not path.startswith("file:")]
 
     def check_host(_: Iterable[int]) -> Iterable[_Host]:
+        problems = {path: _write_problem(path) for path in writable}
         yield _Host(
             _host_name(),
-            [path for path in local_readable if not os.access(path, os.R_OK)],
-            [path for path in local_writable if not _can_write(path)],
+            [path for path in readable if not os.access(local_path(path), os.R_OK)],
+            {path: problem for path, problem in problems.items() if problem},
             _package_versions(),
         )
 
-    try:
-        hosts = spark.sparkContext.parallelize(range(slots), slots).mapPartitions(check_host).collect()
-    except Py4JJavaError as error:
-        raise TrainingError(f"the executors cannot run this job: {reason(error)}") from error
+    if is_local(spark):
+        hosts = list(check_host([0]))
+    else:
+        slots = _all_slots(spark)
+        try:
+            hosts = spark.sparkContext.parallelize(range(slots), slots).mapPartitions(check_host).collect()
+        except Py4JJavaError as error:
+            raise TrainingError(f"the executors cannot run this job: {reason(error)}") from error
     driver_versions = _package_versions()
     for host in sorted(hosts, key=lambda host: host.name):
-        for path in host.unwritable:
-            raise TrainingError(
-                f"{path}: host {host.name} cannot write there; --store and --run must be folders that all hosts share"
-            )
+        for url, problem in host.unwritable.items():
+            path = url.removeprefix("file://")
+            shared = "; --store and --run must be folders that all hosts share" if path != url else ""
+            raise TrainingError(f"{path}: host {host.name} cannot write there: {problem}{shared}")
         for path in host.unreadable:
-            raise TrainingError(f"{path}: host {host.name} cannot read it; all hosts must have it at the same path")
+            name = path.removeprefix("file://")
+            raise TrainingError(f"{name}: host {host.name} cannot read it; all hosts must have it at the same path")
         for package in sorted(set(driver_versions) | set(host.versions)):
             if driver_versions.get(package) != host.versions.get(package):
                 raise TrainingError(
@@ -182,14 +222,17 @@ def _host_name() -> str:
     return name
 
 
-def _can_write(path: str) -> bool:
-    file = Path(path) / f".{uuid.uuid4().hex}"
+def _write_problem(url: str) -> str | None:
+    """Why this process cannot create files in a folder that exists. None: it can."""
     try:
-        file.touch()
-        file.unlink()
-    except OSError:
-        return False
-    return True
+        system, folder = open_url(url)
+        file = f"{folder}/.{uuid.uuid4().hex}"
+        system.pipe_file(file, b"")
+        system.rm_file(file)
+    except Exception as error:  # each file system has its own
+        message = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        return (message.strip().splitlines() or [type(error).__name__])[0]
+    return None
 
 
 def _package_versions() -> dict[str, str]:

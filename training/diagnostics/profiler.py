@@ -10,11 +10,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import horovod.tensorflow.keras as hvd
 import numpy as np
 import tensorflow as tf
 from keras.callbacks import Callback
+
+from preprocessing.file_systems import open_url
 
 LOGGER = logging.getLogger("handshape")
 
@@ -74,7 +75,7 @@ class Profile(Callback):
     def _keep(self, local: Path, steps: int, seconds: float) -> None:
         (recorded,) = local.rglob("*.xplane.pb")
         result = fractions(recorded.read_bytes(), (local / TIMELINE).read_text(), self.begin, seconds)
-        system, folder = fsspec.core.url_to_fs(self.folder)
+        system, folder = open_url(self.folder)
         system.makedirs(folder, exist_ok=True)
         for file in (file for file in local.rglob("*") if file.is_file()):
             system.put_file(str(file), f"{folder}/{file.name}")

@@ -1,0 +1,20 @@
+"""This project's packages, as they are sent to the hosts of a cluster."""
+
+import tempfile
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("evaluation", "experiments", "models", "preprocessing", "tracking", "training")
+
+
+def zip_packages(folder: Path) -> Path:
+    """Pack this project's packages for executors into a ZIP file, in a new subfolder of ``folder``."""
+    # several jobs that one job or notebook has started share its temporary folder
+    path = Path(tempfile.mkdtemp(dir=folder)) / "handshape.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for package in PACKAGES:
+            for file in sorted((ROOT / package).rglob("*")):
+                if file.is_file() and file.suffix != ".pyc":
+                    archive.write(file, file.relative_to(ROOT))
+    return path

@@ -1,0 +1,123 @@
+"""Jobs with data, store and runs in S3."""
+
+import json
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.conftest import ROOT, Finished
+from tests.s3.conftest import BUCKET, Bucket
+from tests.servers import free_port, served
+
+FOLDER = f"s3a://{BUCKET}"
+STORE = ["--store", f"{FOLDER}/store"]
+
+
+@pytest.fixture(scope="module")
+def cnn(bucket: Bucket, data: str, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    folder = tmp_path_factory.mktemp("cnn")
+    settings = ["--config", ROOT / "conf/sample.yaml", "--training.epochs", 6, "--training.batch_size", 30]
+    finished = bucket.submit(
+        "jobs/train_cnn.py", *settings, "--data", data, *STORE, "--run", f"{FOLDER}/runs/cnn", cwd=folder
+    )
+    assert list(folder.iterdir()) == []
+    return finished
+
+
+def test_a_network_is_trained_with_everything_in_the_bucket(cnn: Finished, bucket: Bucket) -> None:
+    assert cnn.returncode == 0, cnn.stdout + cnn.stderr
+    metrics = json.loads(bucket.read("runs/cnn/metrics.json"))
+    assert metrics["test"]["accuracy"] > 0.5
+    assert metrics["rows"] == {"train": 2160, "validation": 240, "test": 480, "rejected": 0}
+
+
+def test_nothing_but_the_features_is_left_in_the_store(cnn: Finished, bucket: Bucket) -> None:
+    folders = {key.split("/")[1].split("-")[0] for key in bucket.keys("store/")}
+    assert folders == {"features"}
+    assert not [key for key in bucket.keys("runs/cnn/") if key.split("/")[2].startswith(".")]
+
+
+def test_no_secret_is_in_any_output_or_object(cnn: Finished, bucket: Bucket) -> None:
+    assert "a-secret" not in cnn.stdout + cnn.stderr
+    assert not [key for key in bucket.keys("") if b"a-secret" in bucket.read(key)]
+
+
+def test_a_forest_is_trained_on_the_same_features_and_compared(cnn: Finished, bucket: Bucket, tmp_path: Path) -> None:
+    trees = ["--forest.trees", 5, "--forest.max-depth", 5]
+    command = ["jobs/train_random_forest.py", *trees, "--data", f"{FOLDER}/data", *STORE]
+    forest = bucket.submit(*command, "--run", f"{FOLDER}/runs/forest", cwd=tmp_path)
+    assert forest.returncode == 0, forest.stdout + forest.stderr
+    assert len({key.split("/")[1] for key in bucket.keys("store/")}) == 1
+    runs = [f"{FOLDER}/runs/cnn", f"{FOLDER}/runs/forest"]
+    comparison = bucket.submit("jobs/compare.py", *runs, "--output", f"{FOLDER}/runs/comparison", cwd=tmp_path)
+    assert comparison.returncode == 0, comparison.stdout + comparison.stderr
+    assert "cnn is better than forest" in comparison.stdout
+    assert b"exact McNemar" in bucket.read("runs/comparison/report.html")
+
+
+def test_prediction_reaches_the_accuracy_of_the_run(cnn: Finished, bucket: Bucket, tmp_path: Path) -> None:
+    command = ["jobs/predict.py", f"{FOLDER}/runs/cnn", f"{FOLDER}/data/sign_mnist_test.csv"]
+    finished = bucket.submit(*command, "--output", f"{FOLDER}/answers", cwd=tmp_path)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    expected = json.loads(bucket.read("runs/cnn/metrics.json"))["test"]["accuracy"]
+    assert json.loads(bucket.read("answers/metrics.json"))["accuracy"] == expected
+
+
+def test_a_run_is_exported_into_the_bucket(cnn: Finished, bucket: Bucket, tmp_path: Path) -> None:
+    command = ["jobs/export.py", f"{FOLDER}/runs/cnn", "--format", "onnx", "--output", f"{FOLDER}/exported"]
+    finished = bucket.submit(*command, cwd=tmp_path)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    names = {key.split("/")[1] for key in bucket.keys("exported/")}
+    assert {"class_names.json", "model.onnx", "preprocessing.json"} < names
+
+
+def test_a_run_is_served_from_the_bucket(
+    cnn: Finished, bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", bucket.endpoint)
+    with served(f"{FOLDER}/runs/cnn", tmp_path / "log") as server:
+        model = requests.get(f"{server.url}/v1/model", timeout=10).json()
+    assert model["model"] == "cnn"
+    assert len(model["pictures"]) == 24
+
+
+class TestBadInput:
+    """The exit status is not 0, one message is printed, and no object is written."""
+
+    FOREST = ("jobs/train_random_forest.py", "--forest.trees", 1)
+
+    def assert_rejected(self, bucket: Bucket, job: Finished, message: str) -> None:
+        assert job.returncode != 0
+        [line] = [line for line in job.stdout.splitlines() if not line.startswith("reading")]
+        assert line.startswith(f"error: {message}")
+        assert bucket.keys("rejected/") == []
+
+    @pytest.mark.parametrize("option", ["--data", "--run", "--store"])
+    def test_a_bucket_that_does_not_exist(self, option: str, bucket: Bucket, tmp_path: Path) -> None:
+        paths = {"--data": f"{FOLDER}/data", "--run": f"{FOLDER}/rejected/run", "--store": f"{FOLDER}/rejected/store"}
+        paths[option] = "s3a://nobody/folder"
+        options = [word for pair in paths.items() for word in pair]
+        job = bucket.submit(*self.FOREST, *options, cwd=tmp_path)
+        self.assert_rejected(bucket, job, "s3a://nobody/folder: The specified bucket does not exist")
+
+    def test_credentials_that_are_missing(
+        self, bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+        monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+        options = ["--store", f"{FOLDER}/rejected/store", "--run", f"{FOLDER}/rejected/run"]
+        job = bucket.submit(*self.FOREST, *options, cwd=tmp_path)
+        self.assert_rejected(bucket, job, f"{FOLDER}/rejected/store: Unable to load AWS credentials")
+
+    def test_a_service_that_does_not_answer(self, bucket: Bucket, tmp_path: Path) -> None:
+        endpoint = ["--conf", f"spark.hadoop.fs.s3a.endpoint=http://127.0.0.1:{free_port()}"]
+        options = ["--store", f"{FOLDER}/rejected/store", "--run", f"{FOLDER}/rejected/run"]
+        job = bucket.submit(*endpoint, *self.FOREST, *options, cwd=tmp_path)
+        self.assert_rejected(bucket, job, f"{FOLDER}/rejected/store: java.net.ConnectException: Connection refused")
+
+    def test_a_scheme_that_is_not_supported(self, bucket: Bucket, tmp_path: Path) -> None:
+        job = bucket.submit(
+            *self.FOREST, "--store", "gs://hands/store", "--run", f"{FOLDER}/rejected/run", cwd=tmp_path
+        )
+        self.assert_rejected(bucket, job, "gs://hands/store: ")
