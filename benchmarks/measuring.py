@@ -195,7 +195,7 @@ def _monitor_memory(process: subprocess.Popen[str], memory: dict[str, int]) -> N
             return
         for child in children:
             try:
-                command = " ".join(child.cmdline())
+                command = " ".join([child.name(), *child.cmdline()])
                 status = Path(f"/proc/{child.pid}/status").read_text()
             except (psutil.Error, OSError):
                 continue
@@ -211,7 +211,9 @@ def _process_kind(command: str) -> str | None:
         "org.apache.spark.deploy.SparkSubmit": "driver's JVM",
         "CoarseGrainedExecutorBackend": "executor's JVM",
         "horovod.spark.task.gloo_exec_fn": "Horovod process",
+        "horovod_rank": "Horovod process",
         "pyspark.daemon": "Python worker",
+        "training.cluster.python_daemon": "Python worker",
         "pyspark/daemon": "Python worker",
         "jobs/": "driver",
     }

@@ -14,7 +14,7 @@ case $variant in
   gpu)
     # NVIDIA's compiler is one of Debian's non-free packages, and needs an older g++; cuDNN, NCCL and the CUDA libraries
     # come with TensorFlow's packages
-    sed -i 's/^Components: main$/Components: main contrib non-free/' /etc/apt/sources.list.d/debian.sources
+    echo "deb http://deb.debian.org/debian bookworm contrib non-free" > /etc/apt/sources.list.d/non-free.list
     apt-get update
     apt-get install --yes --no-install-recommends g++-11 nvidia-cuda-toolkit
     /opt/uv/bin/uv sync --locked "${without[@]}" --no-install-package horovod --no-install-package tensorflow-cpu

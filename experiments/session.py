@@ -32,6 +32,8 @@ WORKER_VARIABLES = {
     # they are started by `python -m`, which would search for modules in the working directory first
     "PYTHONSAFEPATH": "1",
     "LC_ALL": "C.UTF-8",
+    # With one arena per thread, the default of glibc, a process keeps the memory that its threads have freed.
+    "MALLOC_ARENA_MAX": "2",
 }
 # Third-party packages that the Python workers import.
 REQUIRED_PACKAGES = ("numpy", "pandas", "pyarrow", "PIL", "cloudpickle", "petastorm", "horovod", "keras", "tensorflow")
@@ -46,6 +48,8 @@ QUIET_VARIABLES = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }
 
+
+PYTHON_DAEMON = "training.cluster.python_daemon"
 
 # a standalone master's only response to a wrong secret, after a minute
 _REJECTED = "Spark's master cannot be reached, or refused this job: does it have the cluster's secret (SPARK_SECRET)?"
@@ -77,12 +81,14 @@ def startup_error(error: Exception, master: str | None) -> str:
     return f"Spark cannot be started: {reason(error)}"
 
 
-def open_session(name: str, needed: tuple[str, ...] = ()) -> "SparkSession":
+def open_session(name: str, needed: tuple[str, ...] = (), worker_modules: tuple[str, ...] = ()) -> "SparkSession":
     """Start Spark, or use the JVM that ``spark-submit`` has started, and send this project's packages to the executors.
 
     Args:
         name: name of the job.
         needed: modules to import while Spark starts, see :func:`import_ahead`.
+        worker_modules: modules that the Python workers of a local Spark need, and Horovod's processes. They are
+            imported once for all of them, see :mod:`training.cluster.python_daemon`.
 
     Raises:
         SessionError: Spark cannot be started, or its Python workers cannot run this project.
@@ -101,7 +107,7 @@ def open_session(name: str, needed: tuple[str, ...] = ()) -> "SparkSession":
 
     import_ahead(*needed)
 
-    spark = _start(name, folder)
+    spark = _start(name, folder, bool(worker_modules))
     context = spark.sparkContext
     is_local = str(context.master).split("[")[0] == "local"
     if is_local:
@@ -113,7 +119,10 @@ def open_session(name: str, needed: tuple[str, ...] = ()) -> "SparkSession":
     # Spark starts new workers for a different environment; without this variable, queries and Horovod share workers
     spark.conf.set("spark.sql.execution.pyspark.udf.simplifiedTraceback.enabled", "false")
     # the file must exist until the job ends, because executors may fetch it at any time
-    context.addPyFile(zip_packages(folder).as_uri())
+    packages = zip_packages(folder)
+    context.addPyFile(packages.as_uri())
+    if context.getConf().get("spark.python.daemon.module") == PYTHON_DAEMON:
+        context.environment |= {"PYTHONPATH": str(packages), "HANDSHAPE_WORKER_MODULES": ",".join(worker_modules)}
     if is_local:  # a cluster may have no free slot
         # not a daemon thread: Spark prints errors if the process ends in the middle of a Spark job
         threading.Thread(target=_start_workers, args=(context,)).start()
@@ -124,7 +133,7 @@ def open_session(name: str, needed: tuple[str, ...] = ()) -> "SparkSession":
     return spark
 
 
-def _start(name: str, folder: Path) -> "SparkSession":
+def _start(name: str, folder: Path, own_daemon: bool) -> "SparkSession":
     """Start the session of :func:`open_session`, or use the one that there is."""
     from pyspark import SparkContext
     from pyspark.sql import SparkSession
@@ -144,6 +153,10 @@ def _start(name: str, folder: Path) -> "SparkSession":
         jvm: Any = SparkContext._jvm
         _prepare_java(jvm, folder)
         master = jvm.java.lang.System.getProperty("spark.master")
+        # CUDA does not survive a fork; a colon separates the folders of PYTHONPATH
+        can_fork = sys.platform == "linux" and not Path("/dev/nvidiactl").exists() and ":" not in str(folder)
+        if own_daemon and can_fork and str(master).split("[")[0] == "local":
+            builder = builder.config("spark.python.daemon.module", PYTHON_DAEMON)
         spark = builder.getOrCreate()
     except SessionError:
         raise

@@ -20,7 +20,7 @@ from experiments.session import open_session
 
 def main() -> None:
     experiment = parse_experiment(OptimizersExperiment, "Compare optimizers on one network.")
-    spark = open_session("compare_optimizers", ("experiments.study",))
+    spark = open_session("compare_optimizers", ("experiments.study",), ("training.trainer",))
 
     from experiments.network_training import network_training
     from experiments.study import open_study, print_study, train_and_evaluate

@@ -22,7 +22,7 @@ def main() -> None:
     experiment = parse_experiment(
         CrossValidationExperiment, "Evaluate on sources or signers that were left out of the training."
     )
-    spark = open_session("cross_validate", ("experiments.study",))
+    spark = open_session("cross_validate", ("experiments.study",), ("training.trainer",))
 
     from experiments.network_training import network_training, rows_per_epoch
     from experiments.study import open_study, open_subset, print_study, train_and_evaluate

@@ -20,7 +20,7 @@ from experiments.session import open_session
 
 def main() -> None:
     experiment = parse_experiment(LearningCurveExperiment, "Accuracy by the number of training pictures.")
-    spark = open_session("learning_curve", ("experiments.study",))
+    spark = open_session("learning_curve", ("experiments.study",), ("training.trainer",))
 
     from experiments.network_training import network_training
     from experiments.study import open_study, open_subset, print_study, train_and_evaluate

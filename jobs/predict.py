@@ -18,7 +18,7 @@ from experiments.stopwatch import Stopwatch
 
 def main() -> None:
     arguments = parse_arguments(PredictArguments, "Predict pictures with a trained run.")
-    spark = open_session("predict", ("models.prediction", "experiments.trained_run"))
+    spark = open_session("predict", ("models.prediction", "experiments.trained_run"), ("models.prediction",))
 
     from evaluation.figures import Picture, picture_grid, save_figures
     from evaluation.metrics import summarize

@@ -21,7 +21,7 @@ SECONDS = 0.5
 
 def main() -> None:
     arguments = parse_arguments(StreamArguments, "Predict pictures as they land in a folder.")
-    spark = open_session("stream", ("models.prediction", "experiments.trained_run"))
+    spark = open_session("stream", ("models.prediction", "experiments.trained_run"), ("models.prediction",))
 
     from pyspark.errors import StreamingQueryException
 

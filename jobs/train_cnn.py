@@ -19,7 +19,7 @@ from experiments.stopwatch import Stopwatch
 
 def main() -> None:
     experiment = parse_experiment(CnnExperiment, "Train a convolutional network with Horovod on Spark.")
-    spark = open_session("train_cnn", ("experiments.network_run",))
+    spark = open_session("train_cnn", ("experiments.network_run",), ("training.trainer",))
 
     from experiments.network_run import run_network
 

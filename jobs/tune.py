@@ -22,7 +22,7 @@ def main() -> None:
     for name, parameter in experiment.search.space.items():
         for end in parameter.ends:
             with_overrides(experiment, {name: end})
-    spark = open_session("tune", ("experiments.hyperparameter_search",))
+    spark = open_session("tune", ("experiments.hyperparameter_search",), ("training.tuning.trials",))
 
     from experiments.hyperparameter_search import best_experiment, search
 

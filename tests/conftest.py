@@ -39,13 +39,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
-    # queries on a few thousand rows take less time in few tasks, and without generated code, whose compilation is slow
-    few_tasks = "--conf spark.sql.shuffle.partitions=2 --conf spark.sql.files.minPartitionNum=2"
-    options = f"--conf spark.ui.enabled=false --conf spark.sql.codegen.wholeStage=false {few_tasks}"
+    settings = {
+        "spark.ui.enabled": "false",
+        # queries on a few thousand rows take less time in few tasks, and without generated code
+        "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+        "spark.sql.codegen.wholeStage": "false",
+        "spark.sql.files.minPartitionNum": "2",
+        "spark.sql.shuffle.partitions": "2",
+    }
+    options = " ".join(f"--conf {name}={value}" for name, value in settings.items())
     java_options = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC"
     java = f"--driver-memory 2g --driver-java-options '{java_options}'"
     os.environ["PYSPARK_SUBMIT_ARGS"] = f"--master local[2] {java} {options} pyspark-shell"
-    session = open_session("tests")
+    session = open_session("tests", worker_modules=("training.tuning.trials",))
     session.sparkContext.setCheckpointDir(str(tmp_path_factory.mktemp("checkpoints")))
     yield session
     session.stop()

@@ -52,6 +52,19 @@ LIBRARIES = {
             is attribute("horovod.runner.util.streams.Pipe")
         )
     ),
+    "training/cluster/python_daemon.py replaces safe_shell_exec.execute, and runs the module of Horovod's command": (
+        lambda: (
+            parameters("horovod.runner.common.util.safe_shell_exec.execute")[0] == "command"
+            and {"env", "stdout", "stderr", "index", "events", "prefix_output_with_timestamp"}
+            == set(parameters("horovod.runner.common.util.safe_shell_exec.execute")[1:])
+            and "safe_shell_exec.execute(" in source("horovod.runner.common.service.task_service")
+            and parameters("horovod.spark.task.gloo_exec_fn.main") == ["driver_addresses", "settings"]
+            and "'horovod.spark.task.gloo_exec_fn'" in source("horovod.spark.gloo_run")
+        )
+    ),
+    "training/cluster/python_daemon.py runs pyspark.daemon.manager": (
+        lambda: parameters("pyspark.daemon.manager") == []
+    ),
     "training/cluster/process_output.py reads 'Exit code: ' in Horovod's message on a process that has ended": (
         lambda: "Exit code: {code}" in source("horovod.runner.gloo_run")
     ),

@@ -25,6 +25,7 @@ from pyspark.sql import SparkSession
 from evaluation.runs import RunError
 from preprocessing.labels import STILL_LETTERS
 from tests.conftest import BRIEF, ROOT, ROWS, Finished, RunJob, as_on_terminal, submit
+from training.cluster.python_daemon import PROCESS_NAME
 
 
 @pytest.fixture(scope="module")
@@ -288,7 +289,7 @@ def horovod_processes(driver: int) -> list[psutil.Process]:
     processes = []
     for process in psutil.Process(driver).children(recursive=True):
         with suppress(psutil.NoSuchProcess):  # the process has ended since it was listed, or is a zombie
-            if "horovod.spark.task.gloo_exec_fn" in process.cmdline()[:3]:
+            if process.name() == PROCESS_NAME:
                 processes.append(process)
     return processes
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import cloudpickle
 from horovod.runner.common.service import task_service
+from horovod.runner.common.util import safe_shell_exec
 from horovod.runner.util.streams import Pipe
 from horovod.spark import runner
 from horovod.spark.common.backend import SparkBackend
@@ -19,6 +20,7 @@ from pyspark.sql import SparkSession
 
 from models.imports import no_garbage
 from training.cluster.hosts import is_local
+from training.cluster.python_daemon import FORK_SERVER, fork_process
 
 # Prefixes of the environment variables that processes take over from the driver.
 _SETTINGS = ("HOROVOD_", "NCCL_", "OMP_", "TF_")
@@ -85,6 +87,8 @@ def _task(*arguments: Any) -> Any:
     os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     runner.MINIMUM_COMMAND_LIFETIME_S = _LIFETIME_SECONDS
+    if FORK_SERVER in os.environ:
+        safe_shell_exec.execute = fork_process
     return runner._task_fn(*arguments)
 
 
@@ -128,15 +132,13 @@ def cores_a_process(spark: SparkSession, num_proc: int) -> int:
 
 
 def process_environment(cores: int) -> dict[str, str]:
-    """Environment variables that limit the threads and memory of each process.
+    """Environment variables that limit the threads of each process.
 
     With TensorFlow's defaults, every process would start a thread for each core of the host.
     """
     return {
         "TF_NUM_INTRAOP_THREADS": str(cores),
         "TF_NUM_INTEROP_THREADS": str(cores),
-        # With one arena per thread, the default of glibc, a process keeps the memory that its threads have freed.
-        "MALLOC_ARENA_MAX": "2",
         # Milliseconds between two rounds in which the processes exchange which gradients are ready to be summed. With
         # longer cycles every step waits for the next round. With shorter ones the rounds take CPU time from networks
         # whose step takes about ten cycles, a fifth of it on slow cores.
