@@ -56,6 +56,7 @@ lint: setup
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
+	.venv/bin/shellcheck .ci/run conf/spark-submit conf/emr/*.sh docker/*.sh
 
 serve: setup
 	$(PYTHON) -m serving $(if $(RUN),$(call shell_word,$(RUN))) $(ARGS)

@@ -43,6 +43,13 @@ class UnfinishedRun:
     def checkpoints(self) -> str:
         return f"{self.folder}/{CHECKPOINTS}"
 
+    def is_of_this_application(self) -> bool:
+        """Whether the driver has trained before, and YARN has started it again since it was lost."""
+        path = f"{self.folder}/{TRAINING}"
+        if self.storage.application is None or not self.storage.exists(path):
+            return False
+        return bool(json.loads(self.storage.read_text(path)).get("application") == self.storage.application)
+
     def check_rows(self, prepared: PreparedImages) -> None:
         """Check that a resumed training has the same experiment and rows as before.
 
@@ -56,6 +63,7 @@ class UnfinishedRun:
                 "rows": rows,
                 "run": self.run,
                 "token": self.staged.extra_fields["training"],
+                "application": self.storage.application,
             }
             self.storage.write_text(path, json.dumps(state))
             return
@@ -94,13 +102,14 @@ def unfinished_run(storage: Storage, experiment: CnnExperiment, run: str, staged
     staged.extra_fields["training"] = uuid.uuid4().hex
     unfinished = UnfinishedRun(storage, folder, target, experiment, staged)
     if storage.exists(folder):
-        if experiment.overwrite and not experiment.resume:
+        resumes = experiment.resume or unfinished.is_of_this_application()
+        if experiment.overwrite and not resumes:
             storage.delete(folder)
-        elif not experiment.resume and Checkpoints(unfinished.checkpoints).epochs():
+        elif not resumes and Checkpoints(unfinished.checkpoints).epochs():
             raise InputError(
                 f"{run}: a training of this name has not finished: --resume continues it, --overwrite starts over"
             )
-        elif not experiment.resume:  # no epoch has finished
+        elif not resumes:  # no epoch has finished
             storage.delete(folder)
     elif experiment.resume:
         LOGGER.info(f"{run}: nothing to resume, this is the beginning")

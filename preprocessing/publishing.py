@@ -45,17 +45,19 @@ def claimed(
         Whether there was a lock file, left by a job that was killed.
 
     Raises:
-        BusyError: Another job has locked the folder.
+        BusyError: Another job has locked the folder. A previous attempt of the same application on YARN has ended.
         OSError: The folder cannot be written.
     """
     if not folder.startswith("file:"):
         lock = f"{folder}/{name}"
         is_left_over = not storage.create(lock)
-        if is_left_over and not take_over:
+        if is_left_over and not take_over and not _is_of_previous_attempt(storage, lock):
             raise BusyError(
                 f"{lock} exists: another job has created it, and deletes it when it ends unless it is killed"
             )
         try:
+            if storage.application is not None:
+                storage.write_text(lock, f"{storage.application} {storage.attempt}")
             yield is_left_over
         finally:
             storage.delete(lock)
@@ -68,6 +70,14 @@ def claimed(
         with suppress(OSError):
             path.unlink()
         file.close()
+
+
+def _is_of_previous_attempt(storage: Storage, lock: str) -> bool:
+    """Whether a lock file is that of this application's driver before YARN started it again."""
+    if storage.application is None:
+        return False
+    application, _, attempt = storage.read_text(lock).partition(" ")
+    return application == storage.application and attempt != storage.attempt
 
 
 @contextmanager

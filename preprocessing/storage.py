@@ -65,6 +65,10 @@ class Storage:
         self._jvm.org.apache.hadoop.fs.FileSystem.getLocal(self._configuration).setWriteChecksum(False)
         self._reads_all_names = reads_all_names(self._jvm)
         self._reached: set[str] = set()
+        attempt = context._jsc.sc().applicationAttemptId()
+        # YARN starts the driver of cluster mode again, in the same application, if its node or its process is lost.
+        self.application: str | None = context.applicationId if attempt.isDefined() else None
+        self.attempt: str | None = attempt.get() if attempt.isDefined() else None
 
     def _open(self, path: str) -> tuple[Any, Any]:
         with _errors_of(path):

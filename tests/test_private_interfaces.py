@@ -7,8 +7,12 @@ import inspect
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
+from horovod.spark.keras import remote
+from horovod.spark.task import task_info
+from pyspark.resource import ResourceInformation
 from pyspark.sql import SparkSession
 
 
@@ -124,3 +128,19 @@ def test_spark_names_the_failed_task_as_the_messages_expect(spark: SparkSession)
         spark.sparkContext.parallelize([0], 1).map(lambda x: 1 // x).collect()
     sentence = "preprocessing/java.py and training/tuning/trials.py read Spark's 'Most recent failure: Lost task'"
     assert "ost recent failure: Lost task 0.0 in stage" in str(caught.value), f"{sentence}, and it has changed."
+
+
+@pytest.mark.parametrize(("resources", "gpu"), [({}, "second"), ({"gpu": ResourceInformation("gpu", ["0"])}, "first")])
+def test_horovod_gives_each_process_one_gpu_and_lets_its_memory_grow(
+    resources: dict[str, ResourceInformation], gpu: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The GPU that Spark has assigned to the task, or else that of the local rank. This machine has none."""
+    tensorflow, horovod = MagicMock(), MagicMock()
+    config = tensorflow.config.experimental
+    config.list_physical_devices.return_value = ["first", "second"]
+    horovod.local_rank.return_value = 1
+    monkeypatch.setattr(task_info._info, "resources", resources)
+    remote._pin_gpu_fn()(horovod, tensorflow, None)
+    sentence = "docs/cluster.md says which GPU a process uses"
+    assert config.set_visible_devices.call_args.args == (gpu, "GPU"), f"{sentence}, and Horovod has changed it."
+    assert config.set_memory_growth.call_args_list == [(("first", True),), (("second", True),)], sentence

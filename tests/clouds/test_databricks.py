@@ -1,10 +1,15 @@
 """The asset bundle in conf/databricks/, checked against this project."""
 
+import dataclasses
 import re
+import typing
+from collections.abc import Iterator
+from enum import Enum
 from typing import Any
 
 import pytest
 import yaml
+from databricks.sdk.service.jobs import JobSettings
 
 from tests.conftest import ROOT
 
@@ -31,6 +36,29 @@ def problems(bundle: dict[str, Any], resources: dict[str, Any]) -> list[str]:
     return found + [f"var.{name}" for name in names if name not in bundle["variables"]]
 
 
+def wrong_fields(declared: Any, value: Any, path: str) -> Iterator[str]:
+    """The fields, the types and the values of a job that Databricks' own client does not know."""
+    [declared] = [kind for kind in typing.get_args(declared) if kind is not type(None)] or [declared]
+    if isinstance(value, str) and "${" in value:
+        return  # a variable of the bundle
+    if dataclasses.is_dataclass(declared) and isinstance(value, dict):
+        types = typing.get_type_hints(declared)
+        for name, member in value.items():
+            if name in types:
+                yield from wrong_fields(types[name], member, f"{path}.{name}")
+            else:
+                yield f"{path}.{name} is not one of {sorted(types)}"
+    elif isinstance(value, list):
+        for index, member in enumerate(value):
+            yield from wrong_fields(declared, member, f"{path}[{index}]")
+    elif isinstance(declared, type) and issubclass(declared, Enum):
+        values = [choice.value for choice in declared]
+        if value not in values:
+            yield f"{path}: {value} is not one of {values}"
+    elif not isinstance(value, typing.get_origin(declared) or declared):
+        yield f"{path}: {value!r} is not of type {declared.__name__}"
+
+
 @pytest.fixture
 def bundle() -> dict[str, Any]:
     return yaml.safe_load((BUNDLE / "databricks.yml").read_text())
@@ -50,6 +78,26 @@ def test_everything_that_the_bundle_refers_to_exists(bundle: dict[str, Any], res
     for pattern in bundle["include"]:
         assert list(BUNDLE.glob(pattern)) != []
     assert all((BUNDLE / path).is_dir() for path in bundle["sync"]["paths"])
+
+
+def test_the_job_has_the_fields_types_and_values_that_databricks_knows(resources: dict[str, Any]) -> None:
+    assert list(wrong_fields(JobSettings, job_of(resources), "job")) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("max_concurrent_runs: 1", "max_concurent_runs: 1", "job.max_concurent_runs is not one of"),
+        ("max_concurrent_runs: 1", "max_concurrent_runs: one", "job.max_concurrent_runs: 'one' is not of type int"),
+        ("SINGLE_USER", "SINGLE", "data_security_mode: SINGLE is not one of"),
+        ("python_file", "python_script", "job.tasks[0].spark_python_task.python_script is not one of"),
+    ],
+)
+def test_a_wrong_field_type_or_value_is_named(old: str, new: str, problem: str) -> None:
+    text = RESOURCES.read_text()
+    assert old in text
+    [found] = wrong_fields(JobSettings, job_of(yaml.safe_load(text.replace(old, new, 1))), "job")
+    assert problem in found
 
 
 @pytest.mark.parametrize(

@@ -23,19 +23,32 @@ BUCKET = "hands"
 
 
 class Gate:
-    """The server behind a gate that lets a limited number of requests through that change something."""
+    """The server behind a gate.
+
+    Args:
+        limit: the number of requests that may change something, before all further ones are rejected.
+        error: status and code with which requests are answered, and whether only those that change something are.
+    """
 
     def __init__(self) -> None:
         self.application = DomainDispatcherApplication(create_backend_app)
         self.limit: int | None = None
+        self.error: tuple[str, str, bool] | None = None
         self.changes: list[str] = []
+        self.reads: list[str] = []
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        if environ["REQUEST_METHOD"] != "GET" and environ["REQUEST_METHOD"] != "HEAD":
-            if self.limit is not None and len(self.changes) >= self.limit:
-                start_response("403 Forbidden", [])
-                return []
-            self.changes.append(f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}")
+        is_change = environ["REQUEST_METHOD"] not in ("GET", "HEAD")
+        if self.error is not None:
+            status, code, changes_only = self.error
+            if is_change or not changes_only:
+                start_response(status, [("Content-Type", "application/xml"), ("x-amz-bucket-region", "eu-west-1")])
+                return [f"<Error><Code>{code}</Code><Message>{code}: a message</Message></Error>".encode()]
+        if is_change and self.limit is not None and len(self.changes) >= self.limit:
+            start_response("403 Forbidden", [])
+            return []
+        requests = self.changes if is_change else self.reads
+        requests.append(f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}")
         return self.application(environ, start_response)
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.conftest import ROOT, Finished
+from preprocessing.errors import InputError
+from tests.conftest import ROOT, Finished, RunJob
 from tests.s3.conftest import BUCKET, Bucket
 from tests.servers import free_port, served
 
@@ -93,13 +94,40 @@ class TestBadInput:
         assert line.startswith(f"error: {message}")
         assert bucket.keys("rejected/") == []
 
-    @pytest.mark.parametrize("option", ["--data", "--run", "--store"])
-    def test_a_bucket_that_does_not_exist(self, option: str, bucket: Bucket, tmp_path: Path) -> None:
-        paths = {"--data": f"{FOLDER}/data", "--run": f"{FOLDER}/rejected/run", "--store": f"{FOLDER}/rejected/store"}
-        paths[option] = "s3a://nobody/folder"
-        options = [word for pair in paths.items() for word in pair]
-        job = bucket.submit(*self.FOREST, *options, cwd=tmp_path)
-        self.assert_rejected(bucket, job, "s3a://nobody/folder: The specified bucket does not exist")
+    def rejected(self, bucket: Bucket, run_job: RunJob, folder: Path, **paths: str) -> str:
+        """The error of a job in the session of the tests."""
+        options = {"data": f"{FOLDER}/data", "run": f"{FOLDER}/rejected/run", "store": f"{FOLDER}/rejected/store"}
+        words = [word for name, path in (options | paths).items() for word in (f"--{name}", path)]
+        with pytest.raises(InputError) as error:
+            run_job("train_random_forest", "--forest.trees", 1, *words, cwd=folder)
+        assert bucket.keys("rejected/") == []
+        return str(error.value)
+
+    @pytest.mark.parametrize("option", ["data", "run", "store"])
+    def test_a_bucket_that_does_not_exist(self, option: str, bucket: Bucket, run_job: RunJob, tmp_path: Path) -> None:
+        message = self.rejected(bucket, run_job, tmp_path, **{option: f"s3a://nobody-{option}/folder"})
+        assert message.startswith(f"s3a://nobody-{option}/folder: The specified bucket does not exist")
+
+    @pytest.mark.parametrize(
+        ("status", "code", "changes_only"),
+        [
+            ("403 Forbidden", "AccessDenied", True),
+            ("400 Bad Request", "ExpiredToken", False),
+            ("301 Moved Permanently", "PermanentRedirect", False),
+        ],
+    )
+    def test_what_the_service_rejects(
+        self, status: str, code: str, changes_only: bool, bucket: Bucket, run_job: RunJob, tmp_path: Path
+    ) -> None:
+        """Credentials that may not write, credentials that have expired, and a bucket in another region."""
+        bucket.gate.error = (status, code, changes_only)
+        options = ["--data", f"{FOLDER}/data", "--run", f"{FOLDER}/rejected/run", "--store", f"{FOLDER}/rejected/store"]
+        try:
+            with pytest.raises(InputError, match=rf"^{FOLDER}/.*{code}"):
+                run_job("train_random_forest", *options, cwd=tmp_path)
+        finally:
+            bucket.gate.error = None
+        assert bucket.keys("rejected/") == []
 
     def test_credentials_that_are_missing(
         self, bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

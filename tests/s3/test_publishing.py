@@ -4,6 +4,8 @@ import json
 from contextlib import suppress
 
 import pytest
+from moto.core import DEFAULT_ACCOUNT_ID
+from moto.s3.models import s3_backends
 from pyspark.sql import SparkSession
 
 from evaluation.runs import RunError
@@ -99,3 +101,12 @@ def test_one_of_two_jobs_is_rejected(storage: Storage, bucket: Bucket) -> None:
             publish(storage, "B", overwrite=False)
     [run] = open_runs(storage, [RUN])
     assert run.metrics == {}
+
+
+def test_a_folder_is_listed_a_thousand_objects_at_a_time(storage: Storage, bucket: Bucket) -> None:
+    objects = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
+    for number in range(3000):
+        objects.put_object(BUCKET, f"pictures/{number % 24}/{number}.jpg", b"")
+    bucket.gate.reads.clear()
+    assert len({entry.name for entry in storage.walk(f"s3a://{BUCKET}/pictures")}) == 3000
+    assert 3 <= len(bucket.gate.reads) <= 8

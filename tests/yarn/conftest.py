@@ -4,10 +4,12 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import psutil
 import pyspark
 import pytest
 from py4j.java_gateway import GatewayParameters, JavaGateway, launch_gateway
@@ -28,6 +30,8 @@ SERVER = {
     "yarn.nodemanager.resource.memory-mb": "6144",
     "yarn.scheduler.minimum-allocation-mb": "256",
     "yarn.scheduler.capacity.maximum-am-resource-percent": "1.0",
+    # the containers of a job are on both nodes
+    "yarn.scheduler.capacity.per-node-heartbeat.multiple-assignments-enabled": "false",
     "yarn.scheduler.capacity.root.queues": "default",
     "yarn.scheduler.capacity.root.default.capacity": "100",
 }
@@ -35,6 +39,12 @@ SERVER = {
 CLIENT = [
     f"yarn.resourcemanager.{name}address" for name in ("", "scheduler.", "resource-tracker.", "admin.", "webapp.")
 ]
+
+
+DYNAMIC_ALLOCATION = [
+    "--conf", "spark.dynamicAllocation.enabled=true",
+    "--conf", "spark.dynamicAllocation.shuffleTracking.enabled=true",
+]  # fmt: skip
 
 
 class Hadoop:
@@ -98,7 +108,9 @@ class Hadoop:
         return copy.read_text()
 
     def command(self, *arguments: object, submit: Path = ROOT / ".venv/bin/spark-submit") -> list[str]:
-        resources = ["--num-executors", 2, "--executor-cores", 1, "--executor-memory", "1g", "--driver-memory", "1g"]
+        resources = ["--executor-cores", 1, "--executor-memory", "1g", "--driver-memory", "1g"]
+        if DYNAMIC_ALLOCATION[1] not in arguments:
+            resources += ["--num-executors", 2]
         words = [submit, "--master", "yarn", *resources, *arguments]
         return [str(ROOT / word) if re.match("(jobs|conf)/", str(word)) else str(word) for word in words]
 
@@ -106,18 +118,31 @@ class Hadoop:
     def environment(self) -> dict[str, str]:
         return os.environ | BRIEF | {"HADOOP_CONF_DIR": str(self.configuration)}
 
-    def submit(self, *arguments: object, cwd: Path, timeout: int = 600) -> Finished:
+    def submit(self, *arguments: object, cwd: Path) -> Finished:
         """Run a job as a user does."""
         finished = subprocess.run(
-            self.command(*arguments), cwd=cwd, env=self.environment, capture_output=True, text=True, timeout=timeout
+            self.command(*arguments), cwd=cwd, env=self.environment, capture_output=True, text=True, check=False
         )
         finished.stdout, finished.stderr = as_on_terminal(finished.stdout), as_on_terminal(finished.stderr)
         return finished
 
-    def driver_log(self) -> str:
-        """What the driver of the last application printed on the cluster."""
+    def driver_logs(self) -> list[tuple[str, str]]:
+        """For each driver on the cluster: its container, and what it has printed, the last one last."""
         logs = sorted(self.folder.glob("**/container_*_000001/stdout"), key=lambda path: path.stat().st_mtime)
-        return as_on_terminal(logs[-1].read_text())
+        return [(path.parent.name, as_on_terminal(path.read_text())) for path in logs]
+
+    def kill(self, container: str) -> None:
+        """Kill the processes of a container, as the kernel does."""
+        for process in psutil.process_iter(["environ"]):
+            if (process.info["environ"] or {}).get("CONTAINER_ID") == container:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+
+    def node(self, container: str) -> Any:
+        """The node manager of a container."""
+        nodes = [self.yarn.getNodeManager(index) for index in range(2)]
+        [node] = [node for node in nodes if container in str(node.getNMContext().getContainers().keySet())]
+        return node
 
 
 def write_site(path: Path, values: dict[str, str]) -> None:

@@ -6,15 +6,16 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from contextlib import suppress
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import psutil
 import pyspark
 import pytest
 
-from tests.conftest import ROOT, Finished, as_on_terminal
-from tests.yarn.conftest import Hadoop
+from tests.conftest import ROOT, as_on_terminal
+from tests.yarn.conftest import DYNAMIC_ALLOCATION, Hadoop
 
 CNN = ["jobs/train_cnn.py", "--config", "conf/sample.yaml", "--training.epochs", 6, "--training.batch_size", 30]
 
@@ -24,39 +25,71 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("yarn")
 
 
+Log = Callable[[], str]
+
+
+def until(text: str, job: subprocess.Popen[str], log: Log) -> str:
+    """Wait until a running job has printed ``text``, and return what it has printed."""
+    while text not in log():
+        assert job.poll() is None, log()
+        time.sleep(0.2)
+    return log()
+
+
+def containers(log: str) -> list[str]:
+    """The containers of the ranks."""
+    return re.findall(r"rank \d on \S+ \((container_\w+)\)", log)
+
+
+def history(hadoop: Hadoop, run: str) -> list[int]:
+    return [int(line.split(",")[0]) for line in hadoop.read(f"/runs/{run}/history.csv").splitlines()[1:]]
+
+
 @pytest.fixture(scope="module")
-def cnn(hadoop: Hadoop, data: str, folder: Path) -> Finished:
-    """A training in client mode. Paths without a scheme are in HDFS, the default file system."""
-    return hadoop.submit(*CNN, "--data", "/data", "--run", "/runs/cnn", "--store", "/store", cwd=folder)
+def cnn(hadoop: Hadoop, data: str, folder: Path) -> str:
+    """The output of a training in client mode that loses a container.
+
+    Paths without a scheme are in HDFS, the default file system.
+    """
+    log = folder.parent / f"{folder.name}.log"
+    command = hadoop.command(*CNN, "--data", "/data", "--run", "/runs/cnn", "--store", "/store")
+    with log.open("w") as file:
+        job = subprocess.Popen(command, cwd=folder, env=hadoop.environment, text=True, stdout=file, stderr=file)
+
+    def output() -> str:
+        return as_on_terminal(log.read_text())
+
+    hadoop.kill(containers(until("epoch 2/", job, output))[1])
+    assert job.wait() == 0, output()
+    return output()
 
 
-def test_a_network_is_trained_in_two_containers(cnn: Finished, hadoop: Hadoop, folder: Path) -> None:
-    assert cnn.returncode == 0, cnn.stdout + cnn.stderr
-    print(*(line for line in cnn.stdout.splitlines() if line.startswith("training")), sep="\n")
-    ranks = re.search(r"training: rank 0 on \S+ \((container_\w+)\), rank 1 on \S+ \((container_\w+)\)", cnn.stdout)
-    assert ranks is not None
-    assert ranks[1] != ranks[2]
+def test_a_network_is_trained_in_two_containers_and_survives_the_loss_of_one(
+    cnn: str, hadoop: Hadoop, folder: Path
+) -> None:
+    print("client mode:", *(line for line in cnn.splitlines() if line.startswith("training")), sep="\n")
+    assert len(set(containers(cnn)[:2])) == 2
     metrics = json.loads(hadoop.read("/runs/cnn/metrics.json"))
     assert metrics["test"]["accuracy"] > 0.5
     assert metrics["rows"] == {"train": 2160, "validation": 240, "test": 480, "rejected": 0}
+    assert metrics["restarts"] == 1
+    assert history(hadoop, "cnn") == list(range(1, 7))
     assert [name.split("-")[0] for name in hadoop.names("/store")] == ["features"]
     assert list(folder.iterdir()) == []
 
 
-def test_a_forest_is_trained_and_compared_with_the_network(cnn: Finished, hadoop: Hadoop, folder: Path) -> None:
-    trees = ["--forest.trees", 5, "--forest.max-depth", 5]
-    forest = hadoop.submit(
-        "jobs/train_random_forest.py",
-        *trees,
-        "--data",
-        "/data",
-        "--run",
-        "/runs/forest",
-        "--store",
-        "/store",
-        cwd=folder,
-    )
-    assert forest.returncode == 0, forest.stdout + forest.stderr
+def test_a_forest_is_compared_with_the_network_which_predicts(cnn: str, hadoop: Hadoop, folder: Path) -> None:
+    forest = ["jobs/train_random_forest.py", "--forest.trees", 5, "--forest.max-depth", 5]
+    with ThreadPoolExecutor() as pool:
+        predicted = pool.submit(
+            hadoop.submit, "jobs/predict.py", "/runs/cnn", "/data/sign_mnist_test.csv", "--output", "/answers",
+            cwd=folder,
+        )  # fmt: skip
+        trained = hadoop.submit(*forest, "--data", "/data", "--run", "/runs/forest", "--store", "/store", cwd=folder)
+    assert trained.returncode == 0, trained.stdout + trained.stderr
+    assert predicted.result().returncode == 0, predicted.result().stderr
+    accuracies = [json.loads(hadoop.read(f"{path}/metrics.json")) for path in ("/answers", "/runs/cnn")]
+    assert accuracies[0]["accuracy"] == accuracies[1]["test"]["accuracy"]
     command = ["jobs/compare.py", "/runs/cnn", "/runs/forest", "--output", "/runs/comparison"]
     comparison = hadoop.submit(*command, cwd=folder)
     assert comparison.returncode == 0, comparison.stdout + comparison.stderr
@@ -64,51 +97,31 @@ def test_a_forest_is_trained_and_compared_with_the_network(cnn: Finished, hadoop
     assert "report.html" in hadoop.names("/runs/comparison")
 
 
-def test_prediction_reaches_the_accuracy_of_the_run(cnn: Finished, hadoop: Hadoop, folder: Path) -> None:
-    command = ["jobs/predict.py", "/runs/cnn", "/data/sign_mnist_test.csv", "--output", "/answers"]
-    finished = hadoop.submit(*command, cwd=folder)
-    assert finished.returncode == 0, finished.stdout + finished.stderr
-    accuracies = [json.loads(hadoop.read(f"{path}/metrics.json")) for path in ("/answers", "/runs/cnn")]
-    assert accuracies[0]["accuracy"] == accuracies[1]["test"]["accuracy"]
+def test_a_driver_on_the_cluster_is_started_again_and_resumes_the_training(
+    hadoop: Hadoop, data: str, folder: Path
+) -> None:
+    """Cluster mode, with the number of executors left to Spark."""
+    drivers = len(hadoop.driver_logs())
+    run = ["--data", "/data", "--run", "/runs/cluster", "--store", "/store"]
+    command = hadoop.command("--deploy-mode", "cluster", *DYNAMIC_ALLOCATION, *CNN, *run)
+    job = subprocess.Popen(command, cwd=folder, env=hadoop.environment, text=True, stderr=subprocess.DEVNULL)
+
+    def output() -> str:
+        return "".join(log for _, log in hadoop.driver_logs()[drivers:])
+
+    until("epoch 2/", job, output)
+    hadoop.kill(hadoop.driver_logs()[-1][0])
+    assert job.wait() == 0, output()
+    print("cluster mode:", *(line for line in output().splitlines() if line.startswith("training")), sep="\n")
+    metrics = json.loads(hadoop.read("/runs/cluster/metrics.json"))
+    assert metrics["test"]["accuracy"] > 0.5
+    assert [failure["lost"] for failure in metrics["failures"]] == ["the driver"]
+    assert history(hadoop, "cluster") == list(range(1, 7))
 
 
-def test_a_training_survives_the_loss_of_a_container(hadoop: Hadoop, data: str, folder: Path) -> None:
-    command = hadoop.command(*CNN, "--data", "/data", "--run", "/runs/lost", "--store", "/store")
-    job = subprocess.Popen(command, cwd=folder, env=hadoop.environment, text=True, stdout=subprocess.PIPE)
-    assert job.stdout is not None
-    output = []
-    for line in job.stdout:
-        output.append(as_on_terminal(line))
-        if output[-1].startswith("epoch 2/"):
-            [container] = re.findall(r"rank 1 on \S+ \((\w+)\)", "".join(output))
-            kill_container(container)
-            break
-    output += [as_on_terminal(line) for line in job.stdout]
-    assert job.wait() == 0, "".join(output)
-    metrics = json.loads(hadoop.read("/runs/lost/metrics.json"))
-    assert metrics["restarts"] == 1
-    assert metrics["failures"][0]["after_epoch"] >= 2
-
-
-def kill_container(container: str) -> None:
-    """Kill the processes of a container, as the kernel or a failing node does."""
-    for process in psutil.process_iter(["environ"]):
-        if (process.info["environ"] or {}).get("CONTAINER_ID") == container:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-
-
-def test_the_driver_runs_on_the_cluster_in_cluster_mode(hadoop: Hadoop, data: str, folder: Path) -> None:
-    command = ["--deploy-mode", "cluster", *CNN, "--data", "/data", "--run", "/runs/cluster", "--store", "/store"]
-    finished = hadoop.submit(*command, cwd=folder)
-    assert finished.returncode == 0, hadoop.driver_log()
-    ranks = [line for line in hadoop.driver_log().splitlines() if line.startswith("training: ")]
-    print("cluster mode:", *ranks)
-    assert json.loads(hadoop.read("/runs/cluster/metrics.json"))["test"]["accuracy"] > 0.5
-
-
-def test_sparks_own_spark_submit_and_an_environment_in_an_archive(hadoop: Hadoop, data: str, folder: Path) -> None:
-    """Each container unpacks the archive to a path of its own, so the Python of the driver is nowhere else."""
+def test_an_environment_in_an_archive_and_the_loss_of_a_node(hadoop: Hadoop, data: str, folder: Path) -> None:
+    """Spark's own spark-submit. Each container unpacks the archive to a path of its own."""
+    drivers = len(hadoop.driver_logs())
     archive = environment_archive(folder)
     spark = Path(pyspark.__file__).parent
     settings = {
@@ -121,10 +134,19 @@ def test_sparks_own_spark_submit_and_an_environment_in_an_archive(hadoop: Hadoop
         "--data", "/data", "--run", "/runs/archive", "--store", "/store", submit=spark / "bin/spark-submit",
     )  # fmt: skip
     environment = hadoop.environment | {"SPARK_HOME": str(spark), "PYSPARK_PYTHON": "./env/bin/python"}
-    finished = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    archive.unlink()
-    assert finished.returncode == 0, hadoop.driver_log()
-    assert json.loads(hadoop.read("/runs/archive/metrics.json"))["test"]["accuracy"] > 0.5
+    job = subprocess.Popen(command, cwd=folder, env=environment, text=True, stderr=subprocess.DEVNULL)
+
+    def output() -> str:
+        return "".join(log for _, log in hadoop.driver_logs()[drivers:])
+
+    ranks = containers(until("epoch 2/", job, output))
+    driver = hadoop.node(hadoop.driver_logs()[-1][0])
+    [other, *_] = [node for node in map(hadoop.node, ranks) if node != driver]
+    other.stop()
+    assert job.wait() == 0, output()
+    metrics = json.loads(hadoop.read("/runs/archive/metrics.json"))
+    assert metrics["test"]["accuracy"] > 0.5
+    assert metrics["restarts"] == 1
 
 
 def environment_archive(folder: Path) -> Path:

@@ -283,7 +283,11 @@ class ExecutorMonitor:
     def lost(self) -> list[str]:
         """The host of each lost executor, with Spark's reason in parentheses if it gives one."""
         removals = [(_host(executor), executor.removeReason()) for executor in self._lost()]
-        reasons = [(host, reason.get().strip().rstrip(".") if reason.isDefined() else "") for host, reason in removals]
+        # YARN adds several lines of diagnostics
+        reasons = [
+            (host, reason.get().partition(" Diagnostics:")[0].strip().rstrip(".") if reason.isDefined() else "")
+            for host, reason in removals
+        ]
         return [f"{host} ({reason})" if reason else host for host, reason in reasons]
 
     def wait(self, seconds: float) -> list[str]:

@@ -16,7 +16,9 @@ from training.cluster.process_output import LastLines
 def test_every_rank_runs_and_horovod_is_restored(spark: SparkSession) -> None:
     original = runner._task_fn
     backend = NoWaitBackend(2, verbose=0, stdout=LastLines(), stderr=LastLines())
-    assert backend.run(lambda: os.environ["HOROVOD_RANK"]) == ["0", "1"]
+    # a process uses the GPU with the number of its local rank, see tests/test_private_interfaces.py
+    ranks = backend.run(lambda: (os.environ["HOROVOD_RANK"], os.environ["HOROVOD_LOCAL_RANK"]))
+    assert ranks == [("0", "0"), ("1", "1")]
     assert runner._task_fn is original
 
 
