@@ -302,7 +302,10 @@ def _errors_of(path: str) -> Iterator[None]:
     try:
         yield
     except Py4JJavaError as error:
-        raise InputError(f"{path}: {java_reason(error)}") from error
+        message = java_reason(error)
+        # S3's answer to expired credentials, if the request is one whose answer has no text
+        hint = ": are the credentials expired?" if message == "Bad Request" else ""
+        raise InputError(f"{path}: {message}{hint}") from error
 
 
 def _is_root(path: str) -> bool:

@@ -1,6 +1,7 @@
 """Jobs with data, store and runs in S3."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -44,31 +45,30 @@ def test_no_secret_is_in_any_output_or_object(cnn: Finished, bucket: Bucket) -> 
     assert not [key for key in bucket.keys("") if b"a-secret" in bucket.read(key)]
 
 
-def test_a_forest_is_trained_on_the_same_features_and_compared(cnn: Finished, bucket: Bucket, tmp_path: Path) -> None:
+def test_a_forest_is_trained_on_the_same_features_and_compared(
+    cnn: Finished, bucket: Bucket, run_job: RunJob, tmp_path: Path
+) -> None:
     trees = ["--forest.trees", 5, "--forest.max-depth", 5]
-    command = ["jobs/train_random_forest.py", *trees, "--data", f"{FOLDER}/data", *STORE]
-    forest = bucket.submit(*command, "--run", f"{FOLDER}/runs/forest", cwd=tmp_path)
-    assert forest.returncode == 0, forest.stdout + forest.stderr
+    data = ["--data", f"{FOLDER}/data", *STORE]
+    run_job("train_random_forest", *trees, *data, "--run", f"{FOLDER}/runs/forest", cwd=tmp_path)
     assert len({key.split("/")[1] for key in bucket.keys("store/")}) == 1
     runs = [f"{FOLDER}/runs/cnn", f"{FOLDER}/runs/forest"]
-    comparison = bucket.submit("jobs/compare.py", *runs, "--output", f"{FOLDER}/runs/comparison", cwd=tmp_path)
-    assert comparison.returncode == 0, comparison.stdout + comparison.stderr
-    assert "cnn is better than forest" in comparison.stdout
+    comparison = run_job("compare", *runs, "--output", f"{FOLDER}/runs/comparison", cwd=tmp_path)
+    assert "cnn is better than forest" in comparison
     assert b"exact McNemar" in bucket.read("runs/comparison/report.html")
 
 
-def test_prediction_reaches_the_accuracy_of_the_run(cnn: Finished, bucket: Bucket, tmp_path: Path) -> None:
-    command = ["jobs/predict.py", f"{FOLDER}/runs/cnn", f"{FOLDER}/data/sign_mnist_test.csv"]
-    finished = bucket.submit(*command, "--output", f"{FOLDER}/answers", cwd=tmp_path)
-    assert finished.returncode == 0, finished.stdout + finished.stderr
+def test_prediction_reaches_the_accuracy_of_the_run(
+    cnn: Finished, bucket: Bucket, run_job: RunJob, tmp_path: Path
+) -> None:
+    paths = [f"{FOLDER}/runs/cnn", f"{FOLDER}/data/sign_mnist_test.csv"]
+    run_job("predict", *paths, "--output", f"{FOLDER}/answers", cwd=tmp_path)
     expected = json.loads(bucket.read("runs/cnn/metrics.json"))["test"]["accuracy"]
     assert json.loads(bucket.read("answers/metrics.json"))["accuracy"] == expected
 
 
-def test_a_run_is_exported_into_the_bucket(cnn: Finished, bucket: Bucket, tmp_path: Path) -> None:
-    command = ["jobs/export.py", f"{FOLDER}/runs/cnn", "--format", "onnx", "--output", f"{FOLDER}/exported"]
-    finished = bucket.submit(*command, cwd=tmp_path)
-    assert finished.returncode == 0, finished.stdout + finished.stderr
+def test_a_run_is_exported_into_the_bucket(cnn: Finished, bucket: Bucket, run_job: RunJob, tmp_path: Path) -> None:
+    run_job("export", f"{FOLDER}/runs/cnn", "--format", "onnx", "--output", f"{FOLDER}/exported", cwd=tmp_path)
     names = {key.split("/")[1] for key in bucket.keys("exported/")}
     assert {"class_names.json", "model.onnx", "preprocessing.json"} < names
 
@@ -109,21 +109,22 @@ class TestBadInput:
         assert message.startswith(f"s3a://nobody-{option}/folder: The specified bucket does not exist")
 
     @pytest.mark.parametrize(
-        ("status", "code", "changes_only"),
+        ("status", "code", "changes_only", "message"),
         [
-            ("403 Forbidden", "AccessDenied", True),
-            ("400 Bad Request", "ExpiredToken", False),
-            ("301 Moved Permanently", "PermanentRedirect", False),
+            ("403 Forbidden", "AccessDenied", True, "AccessDenied"),
+            # the answer to a HEAD request has no code
+            ("400 Bad Request", "ExpiredToken", False, "Bad Request: are the credentials expired?"),
+            ("301 Moved Permanently", "PermanentRedirect", False, "The bucket is in this region: eu-west-1"),
         ],
     )
     def test_what_the_service_rejects(
-        self, status: str, code: str, changes_only: bool, bucket: Bucket, run_job: RunJob, tmp_path: Path
+        self, status: str, code: str, changes_only: bool, message: str, bucket: Bucket, run_job: RunJob, tmp_path: Path
     ) -> None:
         """Credentials that may not write, credentials that have expired, and a bucket in another region."""
         bucket.gate.error = (status, code, changes_only)
         options = ["--data", f"{FOLDER}/data", "--run", f"{FOLDER}/rejected/run", "--store", f"{FOLDER}/rejected/store"]
         try:
-            with pytest.raises(InputError, match=rf"^{FOLDER}/.*{code}"):
+            with pytest.raises(InputError, match=rf"^{FOLDER}/.*{re.escape(message)}"):
                 run_job("train_random_forest", *options, cwd=tmp_path)
         finally:
             bucket.gate.error = None

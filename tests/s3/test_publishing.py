@@ -67,10 +67,12 @@ def test_a_killed_job_leaves_the_old_run_or_the_new_one_or_none(
         publish(storage, old, overwrite=False)
     steps = changes_of(storage, bucket, "B", overwrite=old is not None)
     outcomes = []
+    clear(storage)
+    if old:
+        publish(storage, old, overwrite=False)
+    before = bucket.objects()
     for step in range(len(steps) + 1):
-        clear(storage)
-        if old:
-            publish(storage, old, overwrite=False)
+        bucket.restore(before)
         bucket.gate.changes.clear()
         bucket.gate.limit = step
         try:
@@ -103,10 +105,10 @@ def test_one_of_two_jobs_is_rejected(storage: Storage, bucket: Bucket) -> None:
     assert run.metrics == {}
 
 
-def test_a_folder_is_listed_a_thousand_objects_at_a_time(storage: Storage, bucket: Bucket) -> None:
+def test_a_folder_of_many_objects_is_listed_by_few_requests(storage: Storage, bucket: Bucket) -> None:
     objects = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
     for number in range(3000):
         objects.put_object(BUCKET, f"pictures/{number % 24}/{number}.jpg", b"")
     bucket.gate.reads.clear()
     assert len({entry.name for entry in storage.walk(f"s3a://{BUCKET}/pictures")}) == 3000
-    assert 3 <= len(bucket.gate.reads) <= 8
+    assert len(bucket.gate.reads) <= 4

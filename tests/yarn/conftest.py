@@ -141,7 +141,7 @@ class Hadoop:
     def node(self, container: str) -> Any:
         """The node manager of a container."""
         nodes = [self.yarn.getNodeManager(index) for index in range(2)]
-        [node] = [node for node in nodes if container in str(node.getNMContext().getContainers().keySet())]
+        [node] = [node for node in nodes if container in node.getNMContext().getContainers().toString()]
         return node
 
 
