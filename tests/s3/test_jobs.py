@@ -1,11 +1,14 @@
 """Jobs with data, store and runs in S3."""
 
+import io
 import json
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import requests
+from PIL import Image
 
 from preprocessing.errors import InputError
 from tests.conftest import ROOT, Finished, RunJob
@@ -71,6 +74,35 @@ def test_a_run_is_exported_into_the_bucket(cnn: Finished, bucket: Bucket, run_jo
     run_job("export", f"{FOLDER}/runs/cnn", "--format", "onnx", "--output", f"{FOLDER}/exported", cwd=tmp_path)
     names = {key.split("/")[1] for key in bucket.keys("exported/")}
     assert {"class_names.json", "model.onnx", "preprocessing.json"} < names
+
+
+def test_pictures_that_land_in_the_bucket_are_predicted(
+    cnn: Finished, bucket: Bucket, run_job: RunJob, tmp_path: Path
+) -> None:
+    for number in range(3):
+        buffer = io.BytesIO()
+        Image.new("L", (28, 28), 80 * number).save(buffer, "PNG")
+        bucket.client.put_object(Bucket=BUCKET, Key=f"inbox/{number}.png", Body=buffer.getvalue())
+    command = ["stream", f"{FOLDER}/runs/cnn", f"{FOLDER}/inbox", f"{FOLDER}/outbox"]
+    run_job(*command, "--once", cwd=tmp_path)
+    run_job(*command, "--once", cwd=tmp_path)
+    files = [key for key in bucket.keys("outbox/") if "/part-" in key]
+    answers = pd.concat(pd.read_parquet(io.BytesIO(bucket.read(key))) for key in files)
+    assert sorted(Path(identifier).name for identifier in answers["id"]) == ["0.png", "1.png", "2.png"]
+
+
+def test_a_study_and_its_trials_are_in_the_bucket(bucket: Bucket, data: str, run_job: RunJob, tmp_path: Path) -> None:
+    (tmp_path / "search.yaml").write_text(
+        "network: {name: baseline}\ntraining: {epochs: 1}\n"
+        "search: {space: {training.learning_rate: {low: 0.001, high: 0.01}}}\n"
+    )
+    study = ["--study", f"{FOLDER}/runs/study", "--database", f"sqlite:///{tmp_path}/study.db"]
+    command = ["tune", "--config", "search.yaml", "--data", data, *STORE, *study]
+    run_job(*command, "--trials", 1, cwd=tmp_path)
+    output = run_job(*command, "--trials", 2, cwd=tmp_path)
+    assert "going on with 1 of 2 trials" in output
+    assert len(bucket.read("runs/study/trials.csv").splitlines()) == 3
+    assert b"<html" in bucket.read("runs/study/report.html")
 
 
 def test_a_run_is_served_from_the_bucket(
