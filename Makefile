@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: setup train serve test test-experiments test-fast lint bench data clean cluster cluster-train cluster-down test-cluster test-data test-yarn test-s3
+.PHONY: secret setup train serve test test-experiments test-fast lint bench data clean cluster cluster-train cluster-down test-cluster test-data test-yarn test-s3
 
 PYTHON := .venv/bin/python
 
@@ -76,11 +76,11 @@ export COMMIT := $(shell git rev-parse HEAD 2>/dev/null)
 WORKERS = $(patsubst 0,2,$(shell $(COMPOSE) ps --quiet worker 2>/dev/null | grep -c .))
 
 # The secret of this machine's cluster; whoever knows it can run code there.
-.env:
+secret:
 	@command -v docker >/dev/null || { echo "error: docker is missing: apt-get install docker.io docker-compose" >&2; exit 1; }
-	@umask 077; echo "SPARK_SECRET=$$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')" > $@
+	@grep -qs '^SPARK_SECRET=' .env || { umask 077; printf '\nSPARK_SECRET=%s\n' "$$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')" >> .env; }
 
-cluster: .env
+cluster: secret
 	@mkdir -p data
 	$(COMPOSE) build master
 	$(COMPOSE) up --detach --no-build --scale worker=$(WORKERS) master worker history

@@ -53,6 +53,8 @@ class _Parser(ArgumentParser):
             name = old.rsplit(".", 1)[-1]
             if re.search(rf"unrecognized arguments: .*--{re.escape(old)}\b|'{name}'|value: {name}\b", message):
                 message += f"; {old} is now {new}"
+        if _is_kernel():
+            raise JobError(message)
         LOGGER.error(message)
         self.exit(2)
 

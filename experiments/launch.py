@@ -11,6 +11,7 @@ import sys
 from collections.abc import MutableMapping
 from contextlib import suppress
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -23,6 +24,8 @@ from experiments.temporary_folder import enter_folder
 
 DEFAULTS = ROOT / "conf/spark-defaults.conf"
 LOGGING = ROOT / "conf/log4j2.properties"
+# Options of spark-submit without a value.
+SWITCHES = ("-h", "--help", "-v", "--verbose", "--version", "--supervise", "--usage-error")
 
 
 def prepare(environment: MutableMapping[str, str], arguments: list[str]) -> list[str]:
@@ -57,11 +60,12 @@ def prepare(environment: MutableMapping[str, str], arguments: list[str]) -> list
     user_conf = Path(environment.get("SPARK_CONF_DIR") or empty_conf)
     if not (user_conf.is_dir() and any(user_conf.iterdir())):
         user_conf = empty_conf
-    properties_file = _option(arguments, "--properties-file")
-    user_settings = read_properties(Path(properties_file) if properties_file else user_conf / DEFAULTS.name)
+    environment["SPARK_CONF_DIR"] = str(user_conf)
+    user_settings = _user_settings(environment, arguments)
     options = [word for name, value in read_properties(DEFAULTS).items() if name not in user_settings
                for word in ("--conf", f"{name}={value}")]  # fmt: skip
-    master = _option(arguments, "--master") or _conf(arguments, "spark.master")
+    spark_options = _split(arguments)[0]
+    master = _option(spark_options, "--master") or _conf(spark_options, "spark.master")
     master = master or user_settings.get("spark.master", "local")
     if master.split("[")[0] == "local":
         ensure_local_host(environment)
@@ -69,7 +73,6 @@ def prepare(environment: MutableMapping[str, str], arguments: list[str]) -> list
     if user_conf == empty_conf:
         with suppress(OSError):
             empty_conf.mkdir(parents=True, exist_ok=True)
-    environment["SPARK_CONF_DIR"] = str(user_conf)
     user_options = environment.get("SPARK_SUBMIT_OPTS", "")
     java_options = []
     words = [*arguments, user_options, user_settings.get("spark.driver.extraJavaOptions", "")]
@@ -110,27 +113,47 @@ def ship_project(environment: MutableMapping[str, str], arguments: list[str], fo
         The arguments, with the project among ``--archives``, and the job's ``--config`` among ``--files``. In client
         mode they are unchanged.
     """
-    mode = _option(arguments, "--deploy-mode") or _conf(arguments, "spark.submit.deployMode")
-    scripts = [index for index, argument in enumerate(arguments) if argument.endswith(".py")]
-    if mode != "cluster" or not scripts:
+    options, job = _split(arguments)
+    settings = _user_settings(environment, arguments)
+
+    def setting(name: str) -> str | None:
+        return _conf(options, name) or settings.get(name)
+
+    mode = _option(options, "--deploy-mode") or setting("spark.submit.deployMode")
+    if mode != "cluster" or not job:
         return arguments
-    options, job = arguments[: scripts[0]], arguments[scripts[0] :]
     environment["PYSPARK_DRIVER_PYTHON"] = environment["PYSPARK_PYTHON"]
-    options = _with_value(options, "--archives", f"{zip_packages(folder)}#handshape")
-    if _conf(options, "spark.yarn.appMasterEnv.PYTHONPATH") is None:
+    given = _option(options, "--archives") or setting("spark.archives") or setting("spark.yarn.dist.archives")
+    options = _with_value(options, "--archives", given, f"{zip_packages(folder)}#handshape")
+    if setting("spark.yarn.appMasterEnv.PYTHONPATH") is None:
         options += ["--conf", "spark.yarn.appMasterEnv.PYTHONPATH=handshape"]
-    config = _option(["", *job[1:]], "--config")
+    config = _option(job[1:], "--config")
     if config is not None and Path(config).is_file():
-        options = _with_value(options, "--files", config)
+        given = _option(options, "--files") or setting("spark.files") or setting("spark.yarn.dist.files")
+        options = _with_value(options, "--files", given, config)
         name = Path(config).name
         job = [name if word == config else f"--config={name}" if word == f"--config={config}" else word for word in job]
     return options + job
 
 
-def _with_value(options: list[str], name: str, value: str) -> list[str]:
+def _with_value(options: list[str], name: str, given: str | None, value: str) -> list[str]:
     """Add a value to an option of ``spark-submit`` that takes a list."""
-    given = _option(options, name)
     return [*options, name, f"{given},{value}" if given else value]
+
+
+def _user_settings(environment: MutableMapping[str, str], arguments: list[str]) -> dict[str, str]:
+    """The settings of ``--properties-file``, or of the folder ``SPARK_CONF_DIR``."""
+    properties_file = _option(_split(arguments)[0], "--properties-file")
+    return read_properties(Path(properties_file or Path(environment["SPARK_CONF_DIR"], DEFAULTS.name)))
+
+
+def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Split command-line arguments into the options of ``spark-submit`` and the job with its own arguments."""
+    index = 0
+    while index < len(arguments) and arguments[index].startswith("-"):
+        has_value = "=" not in arguments[index] and arguments[index] not in SWITCHES
+        index += 2 if has_value else 1
+    return arguments[:index], arguments[index:]
 
 
 def read_properties(file: Path) -> dict[str, str]:
@@ -146,13 +169,11 @@ def read_properties(file: Path) -> dict[str, str]:
 def _option(arguments: list[str], name: str) -> str | None:
     """The last value of an option of ``spark-submit``."""
     value = None
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, following in pairwise([*arguments, ""]):
         if argument == name:
             value = following
         elif argument.startswith(f"{name}="):
             value = argument.partition("=")[2]
-        elif argument.endswith(".py"):
-            break
     return value
 
 

@@ -119,13 +119,16 @@ def unfinished_run(storage: Storage, experiment: CnnExperiment, run: str, staged
         with claimed(storage, folder, take_over=True):
             yield unfinished
     except BaseException as error:
-        epochs = Checkpoints(unfinished.checkpoints).epochs() if experiment.run else []
-        if epochs and not isinstance(error, InputError):
-            error.add_note(
-                f"{epochs[-1]} of {experiment.training.epochs} epochs are kept:"
-                " the same command with --resume continues the training"
-            )
-        elif not epochs:
-            storage.delete_made(folder, created)
+        try:
+            epochs = Checkpoints(unfinished.checkpoints).epochs() if experiment.run else []
+            if epochs and not isinstance(error, InputError):
+                error.add_note(
+                    f"{epochs[-1]} of {experiment.training.epochs} epochs are kept:"
+                    " the same command with --resume continues the training"
+                )
+            elif not epochs:
+                storage.delete_made(folder, created)
+        except Exception as second_error:  # the first one says what happened
+            LOGGER.debug(f"{folder}: {second_error}")
         raise
     staged.on_published.append(lambda: storage.delete_made(folder, created))

@@ -1,5 +1,6 @@
 """The Spark session of a job."""
 
+import functools
 import importlib
 import logging
 import os
@@ -118,11 +119,11 @@ def open_session(name: str, needed: tuple[str, ...] = (), worker_modules: tuple[
     context.environment.update(QUIET_VARIABLES | WORKER_VARIABLES | _configure_s3(spark))
     # Spark starts new workers for a different environment; without this variable, queries and Horovod share workers
     spark.conf.set("spark.sql.execution.pyspark.udf.simplifiedTraceback.enabled", "false")
-    # the file must exist until the job ends, because executors may fetch it at any time
-    packages = zip_packages(folder)
-    context.addPyFile(packages.as_uri())
+    packages = _send_packages(context, folder)
     if context.getConf().get("spark.python.daemon.module") == PYTHON_DAEMON:
-        context.environment |= {"PYTHONPATH": str(packages), "HANDSHAPE_WORKER_MODULES": ",".join(worker_modules)}
+        # with another environment, Spark would start another daemon
+        context.environment.setdefault("PYTHONPATH", str(packages))
+        context.environment.setdefault("HANDSHAPE_WORKER_MODULES", ",".join(worker_modules))
     if is_local:  # a cluster may have no free slot
         # not a daemon thread: Spark prints errors if the process ends in the middle of a Spark job
         threading.Thread(target=_start_workers, args=(context,)).start()
@@ -166,6 +167,15 @@ def _start(name: str, folder: Path, own_daemon: bool) -> "SparkSession":
     if str(context.master).startswith("spark://") and not str(context.applicationId).startswith("app-"):
         raise SessionError(_REJECTED)  # the master gives an application that it accepts this name
     return spark
+
+
+@functools.cache
+def _send_packages(context: "SparkContext", folder: Path) -> Path:
+    """Send this project's packages to the executors, once in a session, and return their ZIP file."""
+    # the file must exist until the session ends, because executors may fetch it at any time
+    packages = zip_packages(folder)
+    context.addPyFile(packages.as_uri())
+    return packages
 
 
 def _silence_libraries() -> None:

@@ -14,7 +14,7 @@ from typing import IO
 
 from preprocessing.errors import InputError
 from preprocessing.file_systems import local_path
-from preprocessing.storage import Storage
+from preprocessing.storage import Storage, reason
 
 LOCK = ".unfinished"
 # The lock file in a permanent folder, see :func:`held`.
@@ -100,7 +100,7 @@ def held(storage: Storage, folder: str, shown: str) -> Iterator[None]:
         except BusyError:
             raise InputError(f"{shown}: another job runs it") from None
         except OSError as error:
-            raise InputError(f"{shown}: cannot be written: {error.strerror}") from error
+            raise InputError(f"{shown}: cannot be written: {reason(error)}") from error
         yield
 
 

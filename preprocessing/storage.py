@@ -268,7 +268,7 @@ class Storage:
                 raise
             return
         system, java_path = self._open(path)
-        if not self.absolute(path).startswith("hdfs:"):  # In object stores a file appears when it is closed.
+        if is_object_store(self.absolute(path)):  # A file appears when it is closed.
             _write(system, java_path, text)
             return
         hadoop = self._jvm.org.apache.hadoop.fs

@@ -31,6 +31,8 @@ def local_run(path: str) -> Iterator[Path]:
         folder = Path(temporary) / "run"
         try:
             _download(path.rstrip("/"), folder)
+        except InputError:
+            raise
         except Exception as error:  # each file system has its own
             raise InputError(f"{path}: {error}") from error
         yield folder

@@ -102,10 +102,12 @@ class Checkpoints:
                     file.flush()
                     os.fsync(file.fileno())  # keeps the file if the host loses power
         except OSError as error:
-            message = f"{error.strerror}: the checkpoint of epoch {checkpoint.epoch}"
+            message = f"{error.strerror or error}: the checkpoint of epoch {checkpoint.epoch}"
+            if error.errno is None:  # of S3 or HDFS
+                raise OSError(f"{message}: {temporary_path}") from error
             raise OSError(error.errno, message, temporary_path) from error
         if temporary_path != path:
-            system.mv(temporary_path, path, overwrite=True)
+            system.mv(temporary_path, path)
         # If this file turns out to be damaged, training resumes from the previous epoch, which needs its best epoch.
         previous_history = checkpoint.history[:-1] or checkpoint.history
         kept_epochs = {

@@ -10,6 +10,8 @@ root=${HANDSHAPE_ROOT:-}          # tests unpack into another root
 target=$root/opt/handshape
 fail() { echo "error: $*" >&2; exit 1; }
 
+[ -n "$root" ] || command -v python3.11 >/dev/null || sudo dnf install --quiet --assumeyes python3.11 \
+  || fail "Python 3.11 cannot be installed: does this node reach the package repository?"
 unpacked=$(mktemp -d)
 trap 'rm -rf "$unpacked"' EXIT
 case $archive in

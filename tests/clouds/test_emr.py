@@ -3,15 +3,19 @@
 import copy
 import json
 import re
+import runpy
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3
 import botocore.session
 import pytest
 from botocore.model import ListShape, Shape, StructureShape
 from botocore.validate import ParamValidator
+from moto import mock_aws
 
 from experiments.launch import read_properties
 from tests.conftest import ROOT
@@ -100,6 +104,33 @@ def test_the_runs_of_the_first_steps_are_compared_by_the_last_one() -> None:
     *trainings, comparison = arguments()
     runs = [options[options.index("--run") + 1] for options in trainings]
     assert comparison[-4:-2] == runs
+
+
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Run conf/emr/start.py with an EMR in this process."""
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+
+    def run(*arguments: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["start.py", *arguments])
+        runpy.run_path(str(EMR / "start.py"), run_name="__main__")
+
+    with mock_aws():
+        yield run
+
+
+def test_a_cluster_is_started_and_used_again(start: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
+    start("my-bucket", "--subnet", "subnet-01")
+    [identifier] = re.findall(
+        r"cluster (j-\w+), report s3://my-bucket/runs/[\d-]+/comparison/", capsys.readouterr().out
+    )
+    emr = boto3.client("emr")
+    cluster = emr.describe_cluster(ClusterId=identifier)["Cluster"]
+    assert cluster["LogUri"] == "s3://my-bucket/logs/"
+    start("my-bucket", "--cluster", identifier)
+    steps = emr.list_steps(ClusterId=identifier)["Steps"]
+    assert len(steps) == 6
+    assert not re.search("BUCKET|SUBNET|DATE", str([step["Config"] for step in steps]) + str(cluster))
 
 
 @pytest.fixture

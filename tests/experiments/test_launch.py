@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.launch import DEFAULTS, LOGGING, _find_job, prepare, read_properties
+from experiments.launch import DEFAULTS, LOGGING, _find_job, prepare, read_properties, ship_project
 from experiments.packages import ROOT
 
 PROJECT = read_properties(DEFAULTS)
@@ -154,6 +154,38 @@ def test_a_checkout_works_in_any_folder(installed: Path, environment: dict[str, 
     assert encoding == "UTF-8"
     assert memory == "4g"
     assert process.stderr == ""
+
+
+def shipped(environment: dict[str, str], folder: Path, *arguments: str) -> list[str]:
+    environment |= {"PYSPARK_PYTHON": "python", "SPARK_CONF_DIR": str(folder)}
+    words = ship_project(environment, list(arguments), folder)
+    return [word.replace(str(next(folder.glob("*/handshape.zip"), folder)), "ZIP") for word in words]
+
+
+SHIPPED = ["--archives", "ZIP#handshape", "--conf", "spark.yarn.appMasterEnv.PYTHONPATH=handshape"]
+
+
+def test_the_project_and_the_experiment_are_sent_to_a_driver_on_the_cluster(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    config = tmp_path / "x.yaml"
+    config.touch()
+    options = ["--py-files", "helper.py", "--verbose", "--deploy-mode", "cluster"]
+    assert shipped(environment, tmp_path, *options, "job.py", "--config", str(config), "--run", "a.py") == [
+        *options, *SHIPPED, "--files", str(config), "job.py", "--config", "x.yaml", "--run", "a.py",
+    ]  # fmt: skip
+
+
+def test_nothing_is_sent_in_client_mode(environment: dict[str, str], tmp_path: Path) -> None:
+    arguments = ["--master", "yarn", "job.py", "--deploy-mode", "cluster"]
+    assert shipped(environment, tmp_path, *arguments) == arguments
+
+
+def test_archives_and_paths_in_a_users_settings_are_kept(environment: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "spark-defaults.conf").write_text(
+        "spark.submit.deployMode cluster\nspark.archives env.tar.gz#env\nspark.yarn.appMasterEnv.PYTHONPATH /opt/x\n"
+    )
+    assert shipped(environment, tmp_path, "job.py") == ["--archives", "env.tar.gz#env,ZIP#handshape", "job.py"]
 
 
 def test_the_process_of_the_job_is_found_below_the_jvm() -> None:

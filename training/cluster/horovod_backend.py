@@ -85,7 +85,8 @@ def _task(*arguments: Any) -> Any:
     task_service.Pipe = QuietPipe
     # The Horovod process has the import path of this worker: packages sent by Spark come before the user's own.
     os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
-    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    folder, path = str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)
+    os.environ["PATH"] = path if path.split(os.pathsep)[0] == folder else os.pathsep.join([folder, path])
     runner.MINIMUM_COMMAND_LIFETIME_S = _LIFETIME_SECONDS
     if FORK_SERVER in os.environ:
         safe_shell_exec.execute = fork_process

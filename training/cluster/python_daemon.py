@@ -8,7 +8,6 @@ import atexit
 import importlib
 import os
 import pickle
-import select
 import shlex
 import signal
 import socket
@@ -29,6 +28,9 @@ from models.imports import no_garbage
 # Environment variables: the modules to import, and the file descriptor of the connection to the server of forks.
 MODULES, FORK_SERVER = "HANDSHAPE_WORKER_MODULES", "HANDSHAPE_FORK_SERVER"
 
+# what fork_process replaces
+_execute = safe_shell_exec.execute
+
 # The name of Horovod's processes in lists of processes.
 PROCESS_NAME = "horovod_rank"
 
@@ -41,8 +43,10 @@ def main() -> None:
     requests, client = socket.socketpair()
     if os.fork() == 0:
         client.close()
-        _serve(requests)
-        os._exit(0)
+        try:
+            _serve(requests)
+        finally:
+            os._exit(0)
     requests.close()
     os.environ[FORK_SERVER] = str(client.fileno())
     daemon.manager()
@@ -50,6 +54,7 @@ def main() -> None:
 
 def _serve(requests: socket.socket) -> None:
     """Fork a supervisor for each request until the daemon and all workers have ended."""
+    os.setsid()  # signals of the terminal are for the driver
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 1)  # Spark's pipes to the daemon
@@ -58,16 +63,27 @@ def _serve(requests: socket.socket) -> None:
         message, files, *_ = socket.recv_fds(requests, 1, 3)
         if not message:
             return
-        if os.fork() == 0:
-            requests.close()
-            _supervise(socket.socket(fileno=files[0]), *files[1:])
-            os._exit(0)
+        try:
+            is_supervisor = os.fork() == 0
+        except OSError:  # the worker sees that the connection is closed
+            traceback.print_exc()
+            is_supervisor = False
+        if is_supervisor:
+            try:
+                requests.close()
+                _supervise(socket.socket(fileno=files[0]), *files[1:])
+            except EOFError:  # the worker was killed before it had sent the whole request
+                pass
+            except Exception:
+                traceback.print_exc()
+            finally:
+                os._exit(0)
         for file in files:
             os.close(file)
 
 
 def _supervise(connection: socket.socket, stdout: int, stderr: int) -> None:
-    """Fork the process, and send its exit status. If the connection is closed, kill the process."""
+    """Fork the process and send its exit status. Kill it if the connection is closed, and what it leaves behind."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.setsid()
     with connection.makefile("rb") as file:
@@ -80,20 +96,25 @@ def _supervise(connection: socket.socket, stdout: int, stderr: int) -> None:
         _run(**request)
     os.close(stdout)
     os.close(stderr)
-    ended = os.pidfd_open(process)
-    if connection.fileno() in select.select([connection.fileno(), ended], [], [])[0]:
-        os.killpg(0, signal.SIGKILL)  # its children and this supervisor, too
+
+    def kill_when_closed() -> None:
+        connection.recv(1)
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=kill_when_closed, daemon=True).start()
     status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
     with suppress(OSError):  # the worker has been killed at the same time
         connection.sendall(str(status if status >= 0 else 128 - status).encode())
+    os.killpg(0, signal.SIGKILL)  # its children, and this process
 
 
 def _run(environment: dict[str, str], path: list[str], arguments: list[str]) -> None:
     """Run ``python -m horovod.spark.task.gloo_exec_fn`` with these arguments and end this process."""
     status = 1
+    atexit._clear()  # what the process that was forked would do at its own end
     try:
-        # a line is not lost if the process is killed
-        sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))  # noqa: SIM115
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # no line is lost if it is killed
         os.environ.clear()
         os.environ.update(environment)
         sys.path[:] = path
@@ -106,6 +127,8 @@ def _run(environment: dict[str, str], path: list[str], arguments: list[str]) -> 
         traceback.print_exc()
     finally:
         atexit._run_exitfuncs()  # Horovod leaves the other processes
+        sys.stdout.flush()
+        sys.stderr.flush()
         os._exit(status)
 
 
@@ -125,31 +148,40 @@ def fork_process(
     Returns:
         The exit status of the process; 128 and the number of the signal that has killed it.
     """
+    connection, other_end = socket.socketpair()
+    pipes = [os.pipe(), os.pipe()]
+    files = [other_end.detach(), *(writer for _, writer in pipes)]
+    try:
+        with socket.socket(fileno=os.dup(int(os.environ[FORK_SERVER]))) as server:
+            socket.send_fds(server, [b"\0"], files)
+    except OSError:  # the server was killed
+        connection.close()
+        for reader, _ in pipes:
+            os.close(reader)
+        return int(_execute(command, env, stdout, stderr, index, events, prefix_output_with_timestamp))
+    finally:
+        for file in files:
+            os.close(file)
+    readers = [
+        in_thread(
+            safe_shell_exec.prefix_connection,
+            (Connection(reader, writable=False), stream, name, index, prefix_output_with_timestamp),
+        )
+        for (reader, _), stream, name in zip(pipes, (stdout, stderr), ("stdout", "stderr"), strict=True)
+    ]
     _, *words = shlex.split(command)  # env NAME=VALUE … python -m horovod.spark.task.gloo_exec_fn ADDRESSES SETTINGS
     python = words.index("-m") - 1
     environment = env | dict(word.split("=", 1) for word in words[:python])
-    connection, other_end = socket.socketpair()
-    readers = []
-    files = [other_end.detach()]
-    for name, stream in (("stdout", stdout), ("stderr", stderr)):
-        reader, writer = os.pipe()
-        files.append(writer)
-        arguments = (Connection(reader, writable=False), stream, name, index, prefix_output_with_timestamp)
-        readers.append(in_thread(safe_shell_exec.prefix_connection, arguments))
-    with socket.socket(fileno=os.dup(int(os.environ[FORK_SERVER]))) as server:
-        socket.send_fds(server, [b"\0"], files)
-    for file in files:
-        os.close(file)
     stop = threading.Event()
     with connection:
-        with connection.makefile("wb") as request:
+        with suppress(OSError), connection.makefile("wb") as request:
             pickle.dump({"environment": environment, "path": sys.path, "arguments": words[python + 3 :]}, request)
         for event in events:
             on_event(event, connection.shutdown, args=(socket.SHUT_RDWR,), stop=stop, silent=True)
         status = connection.recv(16)
         stop.set()
-    for reader_thread in readers:
-        reader_thread.join()
+    for thread in readers:
+        thread.join()
     return int(status) if status else 128 + signal.SIGKILL
 
 

@@ -1,9 +1,11 @@
 """Horovod's processes as forks of one process that has imported TensorFlow."""
 
+import atexit
 import io
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,10 +22,12 @@ from training.cluster.python_daemon import FORK_SERVER, PROCESS_NAME, _serve, fo
 def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., tuple[int, str]]]:
     """Run a function in a process of the server; return its exit status and its output."""
     monkeypatch.setattr(gloo_exec_fn, "main", lambda function, _: function())
+    atexit.register(print, "not its own")
     requests, client = socket.socketpair()
     server = os.fork()
     if server == 0:
         client.close()
+        sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__  # not those of pytest
         _serve(requests)
         os._exit(0)
     requests.close()
@@ -37,6 +41,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., tuple[int, st
         return status, output.getvalue()
 
     yield run_function
+    atexit.unregister(print)
     client.close()
     assert os.waitpid(server, 0)[1] == 0
 
@@ -88,6 +93,39 @@ def test_a_process_is_killed_by_an_event(run: Callable[..., tuple[int, str]]) ->
     assert run(sleep, events=(event,))[0] == 128 + signal.SIGKILL
     assert time.monotonic() - begin < 20
     assert wait_for_ranks(0, before)
+
+
+def test_only_its_own_exit_functions_run_when_a_process_ends(run: Callable[..., tuple[int, str]]) -> None:
+    def register() -> None:
+        import atexit
+
+        atexit.register(print, "its own")
+
+    assert run(register) == (0, "[0]<stdout>:its own\n")
+
+
+def test_what_a_process_leaves_behind_is_killed(run: Callable[..., tuple[int, str]]) -> None:
+    def leave_a_child() -> None:
+        import os
+        import time
+
+        if os.fork() == 0:
+            time.sleep(60)
+
+    before, begin = len(ranks()), time.monotonic()
+    assert run(leave_a_child) == (0, "")
+    assert time.monotonic() - begin < 20
+    assert wait_for_ranks(0, before)
+
+
+def test_without_the_server_a_process_is_started_as_horovod_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    requests, client = socket.socketpair()
+    requests.close()
+    monkeypatch.setenv(FORK_SERVER, str(client.fileno()))
+    output = io.StringIO()
+    command = f"env A=3 {sys.executable} -c 'import os; print(os.environ[\"A\"])'"
+    assert fork_process(command, dict(os.environ), output, output, 1, []) == 0
+    assert output.getvalue() == "[1]<stdout>:3\n"
 
 
 def test_a_process_ends_with_the_worker_that_has_asked_for_it(run: Callable[..., tuple[int, str]]) -> None:
