@@ -10,7 +10,7 @@ from jupyter_client.manager import start_new_kernel
 
 from experiments.launch import prepare
 from preprocessing.synthetic import write_sample
-from tests.conftest import ROOT
+from tests.conftest import BRIEF, ROOT
 
 SESSION = """
 import sys
@@ -36,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(folder: Path) -> Iterator[Run]:
     """Run code in the kernel, and return its error, if there is one, and its output."""
-    environment = dict(os.environ)
+    environment = os.environ | BRIEF
     prepare(environment, ["pyspark-shell"])
     manager, client = start_new_kernel(cwd=str(folder), env=environment)
 
