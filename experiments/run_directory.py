@@ -155,10 +155,9 @@ def _write_claimed(storage: Storage, target: str, job: str, is_left_over: bool) 
 
 
 def _publish(storage: Storage, local: Path, folder: str, target: str) -> None:
-    for item in sorted(local.iterdir()):
-        if item.name != RUN_FILE or folder != target:
-            storage.upload(item, f"{folder}/{item.name}")
     about = read_json(local / RUN_FILE)
+    (local / RUN_FILE).unlink()
+    storage.upload(local, folder)
     if folder == target:
         _write_run_json(storage, target, about)
         return
@@ -174,13 +173,10 @@ def _finish_replacement(storage: Storage, target: str) -> None:
     """
     new, about = f"{target}/{NEW}", read_run_json(storage, target)
     if REPLACING in about:
-        names = [name for name in storage.children(new) if name != RUN_FILE]
-        for name in names:
-            storage.delete(f"{target}/{name}")
-            storage.copy(f"{new}/{name}", f"{target}/{name}")
         for name in storage.children(target):
-            if name not in (*names, NEW, LOCK, RUN_FILE):
+            if name not in (NEW, LOCK, RUN_FILE):
                 storage.delete(f"{target}/{name}")
+        storage.copy(new, target)
         _write_run_json(storage, target, {name: value for name, value in about.items() if name != REPLACING})
     storage.delete(new)
 

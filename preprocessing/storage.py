@@ -11,6 +11,7 @@ import stat
 import tempfile
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ _FEW_ATTEMPTS = {
     "fs.s3a.retry.limit": "1",
     "fs.s3a.connection.establish.timeout": "5000",
 }
+# HDFS and S3 take a while for each small file, most of it waiting.
+_PARALLEL_COPIES = 8
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
 
 
@@ -222,11 +225,18 @@ class Storage:
             raise OSError(f"{path}: cannot be renamed to {new}")
 
     def copy(self, path: str, new: str) -> None:
-        """Copy a file or folder to a path that does not exist yet."""
+        """Copy a file, or the files of a folder and its subfolders; other files in an existing folder stay."""
         local, other_local = self._local(path), self._local(new)
         if local is not None and other_local is not None:
             _copy(local, other_local)
-            return
+        elif self.is_folder(path):
+            names = [entry.name for entry in self.walk(path) if not entry.is_folder]
+            with ThreadPoolExecutor(_PARALLEL_COPIES) as pool:
+                list(pool.map(lambda name: self._copy_file(f"{path}/{name}", f"{new}/{name}"), names))
+        else:
+            self._copy_file(path, new)
+
+    def _copy_file(self, path: str, new: str) -> None:
         (system, java_path), (other, other_path) = self._open(path), self._open(new)
         self._jvm.org.apache.hadoop.fs.FileUtil.copy(system, java_path, other, other_path, False, self._configuration)
 
@@ -376,7 +386,9 @@ def _entry(file: Path | os.DirEntry[str], name: str, is_link: bool) -> FileEntry
 
 def _copy(path: Path, new: Path) -> None:
     if path.is_dir():
-        shutil.copytree(path, new, dirs_exist_ok=True)
+        new.mkdir(parents=True, exist_ok=True)
+        for child in path.iterdir():
+            _copy(child, new / child.name)
     else:
         new.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, new)

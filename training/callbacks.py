@@ -5,6 +5,7 @@ import math
 import os
 import socket
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -185,6 +186,8 @@ class ResumeTraining(Callback):
 class EpochEnd(Callback):
     """Add a finished epoch to the history. Rank 0 then runs diagnostics, writes a checkpoint and reports to the driver.
 
+    The checkpoint is written while the next epoch is trained; then the driver is told of the epoch.
+
     The row of an epoch has the metrics of Keras and:
 
     - ``seconds``, the duration of the epoch, and ``images_per_second``, the training pictures of all ranks divided by
@@ -241,6 +244,8 @@ class EpochEnd(Callback):
         host = socket.gethostname() + (f" ({container})" if container else "")
         hosts = allgather_object(host, name="hosts")
         self.reporter = EpochReporter(self.driver) if hvd.rank() == 0 else None
+        self.writer = ThreadPoolExecutor(1)
+        self.writing: Future[None] | None = None
         if self.failures and "seconds" not in self.failures[-1]:
             self.failures[-1] |= {"seconds": time.time() - self.since, "num_proc": hvd.size()}
         if self.reporter is not None:
@@ -283,11 +288,24 @@ class EpochEnd(Callback):
             return
         self._add_diagnostics(row, epoch_end - self.epoch_start)
         optimizer = [variable.numpy() for variable in self.model.optimizer.variables()]
-        self.checkpoints.write(
-            Checkpoint(number, time.time(), self.history, self.failures, self.model.get_weights(), optimizer)
+        checkpoint = Checkpoint(
+            number, time.time(), [*self.history], self.failures, self.model.get_weights(), optimizer
         )
-        self.reporter.report(row)
+        self._finish_writing()
+        self.writing = self.writer.submit(self._write, checkpoint, row, self.reporter)
         self.callback_seconds = time.perf_counter() - epoch_end
+
+    def on_train_end(self, logs: Logs = None) -> None:
+        self._finish_writing()
+
+    def _write(self, checkpoint: Checkpoint, row: dict[str, Any], reporter: EpochReporter) -> None:
+        self.checkpoints.write(checkpoint)
+        reporter.report(row)
+
+    def _finish_writing(self) -> None:
+        """Wait for the last checkpoint, and raise the error if it could not be written."""
+        if self.writing is not None:
+            self.writing.result()
 
     def _add_diagnostics(self, row: dict[str, Any], seconds: float) -> None:
         """Add the profile and the diagnostics to the history, and the findings to ``row``, for the driver to print."""

@@ -90,11 +90,12 @@ class KilledStorage(Storage):
         def step(*arguments: Any) -> Any:
             self.remaining -= 1
             if self.remaining < 0:
-                if name in ("copy", "rename") and (source := local_path(arguments[0])).is_dir():
-                    files = sorted(source.iterdir())
+                if name in ("copy", "upload", "rename") and (source := local_path(str(arguments[0]))).is_dir():
+                    files = [file for file in sorted(source.rglob("*")) if file.is_file()]
                     for file in files[: len(files) // 2]:
-                        (local_path(arguments[1])).mkdir(exist_ok=True)
-                        shutil.copy(file, local_path(arguments[1]))
+                        copy = local_path(arguments[1]) / file.relative_to(source)
+                        copy.parent.mkdir(parents=True, exist_ok=True)
+                        shutil.copy(file, copy)
                 os._exit(9)
             return method(*arguments)
 

@@ -108,7 +108,9 @@ class Hadoop:
         return copy.read_text()
 
     def command(self, *arguments: object, submit: Path = ROOT / ".venv/bin/spark-submit") -> list[str]:
-        resources = ["--executor-cores", 1, "--executor-memory", "1g", "--driver-memory", "1g"]
+        # the nodes have Spark's jars, which are not uploaded for each job
+        jars = f"spark.yarn.jars=local:{Path(pyspark.__file__).parent}/jars/*"
+        resources = ["--conf", jars, "--executor-cores", 1, "--executor-memory", "1g", "--driver-memory", "1g"]
         if DYNAMIC_ALLOCATION[1] not in arguments:
             resources += ["--num-executors", 2]
         words = [submit, "--master", "yarn", *resources, *arguments]
