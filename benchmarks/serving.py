@@ -111,6 +111,7 @@ def _write_run(folder: Path, name: str, preprocessing: Preprocessing) -> Path:
     """Write the files of a run directory that the server reads. The network is untrained: its speed is the same."""
     import keras
 
+    from models.export import metadata_of, to_onnx
     from models.model_settings import Network
     from models.networks import build_network
     from models.saved_network import save_network
@@ -121,6 +122,7 @@ def _write_run(folder: Path, name: str, preprocessing: Preprocessing) -> Path:
     keras.utils.set_random_seed(0)
     network = build_network(Network(name=name), shape, len(class_names), by_range(shape[2]))  # type: ignore[arg-type]
     save_network(network, folder / "model.keras")
+    (folder / "model.onnx").write_bytes(to_onnx(network, metadata_of(class_names, preprocessing)))
     (folder / "class_names.json").write_text(json.dumps(class_names))
     (folder / "experiment.yaml").write_text(yaml.safe_dump({"preprocessing": asdict(preprocessing)}))
     write_json(folder / RUN_FILE, {"version": VERSION, "job": "cnn"})

@@ -15,6 +15,7 @@ from experiments.run_directory import default_run, staged_run
 from experiments.run_tracking import track_run
 from experiments.stopwatch import Stopwatch
 from models.calibration import calibrate
+from models.export import metadata_of, to_onnx
 from models.prediction import predict_with_network
 from models.saved_network import check_saved, save_network
 from preprocessing.prepare import PreparedImages
@@ -77,7 +78,10 @@ def run_network(spark: SparkSession, experiment: CnnExperiment, stopwatch: Stopw
 def _save_model(
     experiment: CnnExperiment, prepared: PreparedImages, trained: TrainedNetwork, path: Path
 ) -> "TrainedModel":
-    """Calibrate the network if the experiment says so, save it, check the saved file, and return its description."""
+    """Calibrate the network if the experiment says so, save it, check the saved file, and return its description.
+
+    It is also saved in ONNX format, for the server.
+    """
     from experiments.results import TrainedModel
 
     extra_metrics: dict[str, Any] = {"diagnostics": trained.findings}
@@ -88,6 +92,8 @@ def _save_model(
         extra_metrics["calibration"] = asdict(calibrate(trained.model, validation, prepared.class_names))
     save_network(trained.model, path)
     check_saved(trained.model, path)
+    metadata = metadata_of(prepared.class_names, experiment.preprocessing)
+    path.with_suffix(".onnx").write_bytes(to_onnx(trained.model, metadata))
     return TrainedModel(
         job="cnn",
         name=experiment.network.name,

@@ -11,19 +11,16 @@ from typing import Any
 
 import keras
 import numpy as np
-import onnxruntime
+import onnx
 import tensorflow as tf
 import tf2onnx
 
+from models.onnx_network import Predict, read_onnx
 from models.saved_network import load_network, save_network
 from preprocessing.data_settings import Preprocessing
 
-Predict = Callable[[np.ndarray], np.ndarray]
-
 # The newest ONNX opset that tf2onnx supports well; all runtimes of recent years read it.
 _OPSET = 17
-# Larger batches are not faster, and need more memory for activations.
-_BATCH_SIZE = 16
 
 
 def export_network(
@@ -42,33 +39,31 @@ def export_network(
     Returns:
         The predict function of the exported network, loaded from its file.
     """
-    metadata = {"class_names": class_names, "preprocessing": asdict(preprocessing)}
+    metadata = metadata_of(class_names, preprocessing)
     for name, content in metadata.items():
         (folder / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
     return FORMATS[kind](network, folder, metadata)
 
 
-def to_onnx(network: keras.Model, properties: dict[str, str]) -> bytes:
-    """Convert a network to ONNX, with an input ``pixels`` of shape ``(n, pixels)`` and properties in its metadata."""
+def metadata_of(class_names: list[str], preprocessing: Preprocessing) -> dict[str, Any]:
+    """What is written beside an exported network, and into an ONNX file."""
+    return {"class_names": class_names, "preprocessing": asdict(preprocessing)}
+
+
+def to_onnx(network: keras.Model, metadata: dict[str, Any]) -> bytes:
+    """Convert a network to ONNX, with an input ``pixels`` of shape ``(n, pixels)``, and metadata as JSON texts."""
     signature = tf.TensorSpec(network.input_shape, tf.uint8, name="pixels")
-    model, _ = tf2onnx.convert.from_keras(network, (signature,), opset=_OPSET)
-    for name, value in properties.items():
-        model.metadata_props.add(key=name, value=value)
+    # tf2onnx copies the graph many times, and with large_model the weights are not in it
+    model, weights = tf2onnx.convert.from_keras(network, (signature,), opset=_OPSET, large_model=True)
+    for tensor in model.graph.initializer:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            [location] = [entry.value for entry in tensor.external_data if entry.key == "location"]
+            tensor.raw_data = weights.name_to_tensor_data[location]
+            tensor.ClearField("external_data")
+            tensor.ClearField("data_location")
+    for name, value in metadata.items():
+        model.metadata_props.add(key=name, value=json.dumps(value))
     return model.SerializeToString()
-
-
-def read_onnx(content: bytes) -> Predict:
-    """Return the predict function of an ONNX network; it runs on one core."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    [pixels_input] = session.get_inputs()
-
-    def predict(pixels: np.ndarray) -> np.ndarray:
-        batches = (pixels[start : start + _BATCH_SIZE] for start in range(0, len(pixels), _BATCH_SIZE))
-        return np.concatenate([session.run(None, {pixels_input.name: batch})[0] for batch in batches])
-
-    return predict
 
 
 def to_tflite(network: keras.Model) -> bytes:
@@ -119,7 +114,7 @@ def _inference_function(network: keras.Model) -> Any:
 
 def _onnx(network: keras.Model, folder: Path, metadata: dict[str, Any]) -> Predict:
     path = folder / "model.onnx"
-    path.write_bytes(to_onnx(network, {name: json.dumps(content) for name, content in metadata.items()}))
+    path.write_bytes(to_onnx(network, metadata))
     return read_onnx(path.read_bytes())
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from evaluation.runs import Run, check_job, read_run
-from models.export import read_onnx, to_onnx
+from models.errors import TrainingError
 from models.model_settings import NUM_ALTERNATIVES
-from models.saved_network import load_network
+from models.onnx_network import read_onnx
 from preprocessing.data_settings import Preprocessing, preprocessing_of
 
 
@@ -64,10 +64,15 @@ class Recognizer:
         run = read_run(folder, path or str(folder))
         check_job(run, "cnn")
         files = Path(Run(str(folder), run.about, run.metrics).files)
-        network = to_onnx(load_network(files / "model.keras"), {})
+        network = _read_network(files)
         class_names = json.loads((files / "class_names.json").read_text(encoding="utf-8"))
         settings = preprocessing_of((files / "experiment.yaml").read_text(encoding="utf-8"))
-        return cls(run.name, network, class_names, settings, np.array(run.metrics["test"]["confusion"]))
+        confusion = np.array(run.metrics["test"]["confusion"])
+        try:
+            return cls(run.name, network, class_names, settings, confusion)
+        except Exception as error:  # ONNX Runtime has no common class of its errors
+            message = f"not a network in the ONNX format: {str(error).splitlines()[0]}"
+            raise TrainingError(f"{files / 'model.onnx'}: {message}") from error
 
     def probabilities(self, pixels: np.ndarray) -> np.ndarray:
         """``float32``, shape ``(n, classes)``, for ``uint8`` pixels, shape ``(n, pixels)``; not thread-safe."""
@@ -79,3 +84,15 @@ class Recognizer:
         for row, class_indices in zip(probabilities, order, strict=True):
             likeliest, *alternatives = [(self.class_names[index], float(row[index])) for index in class_indices]
             yield Answer(*likeliest, alternatives)
+
+
+def _read_network(files: Path) -> bytes:
+    """The network of a run in ONNX format."""
+    if (files / "model.onnx").exists():
+        return (files / "model.onnx").read_bytes()
+
+    # a run of an earlier version; these modules import TensorFlow, which takes seconds and 400 MB
+    from models.export import to_onnx
+    from models.saved_network import load_network
+
+    return to_onnx(load_network(files / "model.keras"), {})

@@ -10,7 +10,7 @@ from preprocessing.errors import InputError
 from preprocessing.file_systems import is_url, local_path, open_url, scheme_of
 
 # What the server reads; the predictions of a run may be large.
-_FILES = (RUN_FILE, METRICS_FILE, "model.keras", "class_names.json", "experiment.yaml")
+_FILES = (RUN_FILE, METRICS_FILE, "model.onnx", "class_names.json", "experiment.yaml")
 _FOLDER = "samples"
 
 
@@ -43,6 +43,8 @@ def _download(url: str, folder: Path) -> None:
     for part in (".", NEW):  # in the second are the new files while a run is replaced
         source = path if part == "." else f"{path}/{part}"
         names = [name for name in _FILES if system.exists(f"{source}/{name}")]
+        if "model.onnx" not in names and system.exists(f"{source}/model.keras"):
+            names.append("model.keras")  # a run of an earlier version
         if system.exists(f"{source}/{_FOLDER}"):
             names += [f"{_FOLDER}/{file.rsplit('/', 1)[-1]}" for file in system.ls(f"{source}/{_FOLDER}", detail=False)]
         for name in names:

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from evaluation.runs import RunError
-from models.export import read_onnx
+from models.onnx_network import read_onnx
 from preprocessing.errors import InputError
 from tests.conftest import BRIEF, ROOT, RunJob, as_on_terminal, submit
 

@@ -111,7 +111,8 @@ def test_the_run_directory_is_complete_and_nothing_else_is_left(cnn: Finished, f
     run = folder / "runs/cnn"
     assert {path.name for path in run.iterdir()} == {
         "class_names.json", "experiment.yaml", "figures", "history.csv", "loss_curve.csv", "metrics.json",
-        "model.keras", "pipeline", "predictions", "rejected", "report.html", "run.json", "samples", "test_pictures",
+        "model.keras", "model.onnx", "pipeline", "predictions", "rejected", "report.html", "run.json", "samples",
+        "test_pictures",
     }  # fmt: skip
     assert {path.stem for path in (run / "samples").iterdir()} == set(STILL_LETTERS)
     assert {path.stem for path in (run / "figures").iterdir()} == {

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from experiments.packages import ROOT
-from models.export import read_onnx, read_tflite
+from models.export import read_tflite
+from models.onnx_network import read_onnx
 from tests.conftest import submit
 from tests.servers import served
 

@@ -12,6 +12,7 @@ import yaml
 from PIL import Image
 
 from evaluation.runs import METRICS_FILE, RUN_FILE, VERSION, write_json
+from models.export import metadata_of, to_onnx
 from models.model_settings import Network
 from models.networks import build_network
 from models.saved_network import save_network
@@ -53,6 +54,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, network: keras.Model, pictures
     folder = tmp_path_factory.mktemp("runs") / "cnn"
     (folder / "samples").mkdir(parents=True)
     save_network(network, folder / "model.keras")
+    (folder / "model.onnx").write_bytes(to_onnx(network, metadata_of(CLASS_NAMES, Preprocessing())))
     (folder / "class_names.json").write_text(json.dumps(CLASS_NAMES))
     (folder / "experiment.yaml").write_text(yaml.safe_dump({"preprocessing": asdict(Preprocessing())}))
     write_json(folder / RUN_FILE, {"version": VERSION, "job": "cnn"})

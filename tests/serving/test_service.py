@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,7 +18,9 @@ import requests
 from PIL import Image
 
 from evaluation.runs import METRICS_FILE, RUN_FILE, VERSION, write_json
+from models.errors import TrainingError
 from serving.limits import Limits
+from serving.recognizer import Recognizer
 from tests.conftest import ROOT
 from tests.servers import AUTHORIZED, KEY, Server, served
 from tests.serving.conftest import CLASS_NAMES
@@ -149,6 +152,28 @@ def test_a_run_that_cannot_be_served_is_reported(tmp_path: Path, job: str | None
     )
     assert process.returncode == 1
     assert process.stderr == f"error: {folder}: {message}\n"
+
+
+def test_a_damaged_network_is_reported(tmp_path: Path, run: Path) -> None:
+    folder = tmp_path / "damaged"
+    shutil.copytree(run, folder)
+    content = (folder / "model.onnx").read_bytes()
+    (folder / "model.onnx").write_bytes(content[: len(content) // 2])
+    with pytest.raises(TrainingError, match=r"damaged/model.onnx: not a network in the ONNX format"):
+        Recognizer.of_run(folder)
+
+
+def test_a_run_of_an_earlier_version_has_no_onnx_file_and_is_served(tmp_path: Path, run: Path) -> None:
+    folder = tmp_path / "earlier"
+    shutil.copytree(run, folder, ignore=shutil.ignore_patterns("model.onnx"))
+    expected, found = (Recognizer.of_run(path).probabilities(PIXELS[:3]) for path in (run, folder))
+    np.testing.assert_array_equal(expected, found)
+
+
+def test_the_server_starts_without_tensorflow_and_spark() -> None:
+    code = "import sys, serving.__main__; print({'tensorflow', 'keras', 'pyspark', 'pandas'} & {*sys.modules})"
+    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert process.stdout == "set()\n"
 
 
 def test_a_stopped_server_has_logged_requests_but_not_their_content(server: Server) -> None:
