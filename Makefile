@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: secret setup train serve test test-experiments test-fast lint bench data clean cluster cluster-train cluster-down test-cluster test-data test-yarn test-s3
+.PHONY: secret setup train serve test test-experiments test-fast lint bench data clean cluster cluster-train cluster-down test-cluster test-data test-yarn test-s3 test-yarn-s3
 
 PYTHON := .venv/bin/python
 
@@ -106,11 +106,16 @@ test-cluster: setup
 	cd .jars/$* && sha256sum --quiet --check ../../tests/$*/jars.sha256
 	@touch $@
 
+# It prints the containers of the jobs.
 test-yarn: setup .jars/yarn/.complete
-	.venv/bin/pytest tests/yarn $(ARGS)
+	.venv/bin/pytest --capture=no tests/yarn $(ARGS)
 
 test-s3: setup .jars/s3/.complete
 	.venv/bin/pytest tests/s3 $(ARGS)
+
+# Both at once: a job on YARN waits a third of its time.
+test-yarn-s3: setup .jars/yarn/.complete .jars/s3/.complete
+	.venv/bin/pytest $(PARALLEL) tests/yarn tests/s3 $(ARGS)
 
 clean:
 	rm -rf .jars .uv .venv .mypy_cache .pytest_cache .ruff_cache
