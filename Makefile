@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: secret setup train serve test test-experiments test-fast lint bench data clean cluster cluster-train cluster-down test-cluster test-data test-yarn test-s3 test-yarn-s3
+.PHONY: secret setup train serve test test-experiments test-fast lint bench data clean cluster cluster-train cluster-down test-cluster test-data test-yarn test-s3 test-clouds
 
 PYTHON := .venv/bin/python
 
@@ -113,9 +113,9 @@ test-yarn: setup .jars/yarn/.complete
 test-s3: setup .jars/s3/.complete
 	.venv/bin/pytest tests/s3 $(ARGS)
 
-# Both at once: a job on YARN waits a third of its time.
-test-yarn-s3: setup .jars/yarn/.complete .jars/s3/.complete
-	.venv/bin/pytest $(PARALLEL) tests/yarn tests/s3 $(ARGS)
+# Both, and the files for EMR and Databricks: a job on YARN waits a third of its time.
+test-clouds: setup .jars/yarn/.complete .jars/s3/.complete
+	.venv/bin/pytest $(PARALLEL) tests/yarn tests/s3 tests/clouds $(ARGS)
 
 clean:
 	rm -rf .jars .uv .venv .mypy_cache .pytest_cache .ruff_cache

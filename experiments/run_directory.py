@@ -161,6 +161,7 @@ def _publish(storage: Storage, local: Path, folder: str, target: str) -> None:
     if folder == target:
         _write_run_json(storage, target, about)
         return
+    _write_run_json(storage, folder, about)
     # from here on readers use the new files
     _write_run_json(storage, target, about | {REPLACING: True})
     _finish_replacement(storage, target)
@@ -173,6 +174,9 @@ def _finish_replacement(storage: Storage, target: str) -> None:
     """
     new, about = f"{target}/{NEW}", read_run_json(storage, target)
     if REPLACING in about:
+        if not storage.is_folder(new):
+            raise InputError(f"{target}: its {NEW} is missing, in which the files of an unfinished replacement are")
+        storage.delete(f"{new}/{RUN_FILE}")  # written last, and atomically
         for name in storage.children(target):
             if name not in (NEW, LOCK, RUN_FILE):
                 storage.delete(f"{target}/{name}")

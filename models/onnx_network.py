@@ -3,12 +3,47 @@
 from collections.abc import Callable
 
 import numpy as np
+import onnx
 import onnxruntime
+
+from models.errors import TrainingError
 
 Predict = Callable[[np.ndarray], np.ndarray]
 
 # Larger batches are not faster, and need more memory for activations.
 _BATCH_SIZE = 16
+# The operators of this project's networks; among others, a loop could run for ever.
+_OPERATORS = {
+    "Add", "Cast", "Clip", "Concat", "Conv", "GlobalAveragePool", "MatMul", "MaxPool", "Mul", "Pad", "Relu", "Reshape",
+    "Softmax", "Squeeze", "Transpose",
+}  # fmt: skip
+
+
+def check_onnx(content: bytes, num_pixels: int, num_classes: int) -> None:
+    """Check that a file from a stranger is a network like this project's, without running it.
+
+    Args:
+        content: the file.
+        num_pixels: the number of pixels of a picture.
+        num_classes: the number of probabilities.
+
+    Raises:
+        TrainingError: it is not an ONNX file, or has other operators, references to files, or another input or output.
+    """
+    try:
+        model = onnx.load_from_string(content)
+    except Exception as error:  # of Protobuf
+        raise TrainingError("not a network in the ONNX format") from error
+    graph = model.graph
+    operators = {f"{node.domain}.{node.op_type}".lstrip(".") for node in graph.node}
+    if unknown := sorted(operators - _OPERATORS):
+        raise TrainingError(f"operator {unknown[0]} is not one of this project's networks")
+    if model.functions or any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in graph.initializer):
+        raise TrainingError("it has functions, or weights in other files")
+    types = [value.type.tensor_type for value in (*graph.input, *graph.output)]
+    shapes = [(value.elem_type, [size.dim_value for size in value.shape.dim][1:]) for value in types]
+    if shapes != [(onnx.TensorProto.UINT8, [num_pixels]), (onnx.TensorProto.FLOAT, [num_classes])]:
+        raise TrainingError(f"{num_pixels} pixels as uint8 and {num_classes} probabilities as float are expected")
 
 
 def read_onnx(content: bytes) -> Predict:

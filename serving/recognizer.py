@@ -10,7 +10,7 @@ import numpy as np
 from evaluation.runs import Run, check_job, read_run
 from models.errors import TrainingError
 from models.model_settings import NUM_ALTERNATIVES
-from models.onnx_network import read_onnx
+from models.onnx_network import check_onnx, read_onnx
 from preprocessing.data_settings import Preprocessing, preprocessing_of
 
 
@@ -64,15 +64,10 @@ class Recognizer:
         run = read_run(folder, path or str(folder))
         check_job(run, "cnn")
         files = Path(Run(str(folder), run.about, run.metrics).files)
-        network = _read_network(files)
         class_names = json.loads((files / "class_names.json").read_text(encoding="utf-8"))
         settings = preprocessing_of((files / "experiment.yaml").read_text(encoding="utf-8"))
-        confusion = np.array(run.metrics["test"]["confusion"])
-        try:
-            return cls(run.name, network, class_names, settings, confusion)
-        except Exception as error:  # ONNX Runtime has no common class of its errors
-            message = f"not a network in the ONNX format: {str(error).splitlines()[0]}"
-            raise TrainingError(f"{files / 'model.onnx'}: {message}") from error
+        network = _read_network(files, settings, class_names)
+        return cls(run.name, network, class_names, settings, np.array(run.metrics["test"]["confusion"]))
 
     def probabilities(self, pixels: np.ndarray) -> np.ndarray:
         """``float32``, shape ``(n, classes)``, for ``uint8`` pixels, shape ``(n, pixels)``; not thread-safe."""
@@ -86,13 +81,23 @@ class Recognizer:
             yield Answer(*likeliest, alternatives)
 
 
-def _read_network(files: Path) -> bytes:
-    """The network of a run in ONNX format."""
-    if (files / "model.onnx").exists():
-        return (files / "model.onnx").read_bytes()
+def _read_network(files: Path, preprocessing: Preprocessing, class_names: list[str]) -> bytes:
+    """The network of a run in ONNX format.
 
-    # a run of an earlier version; these modules import TensorFlow, which takes seconds and 400 MB
-    from models.export import to_onnx
-    from models.saved_network import load_network
+    Raises:
+        TrainingError: it cannot be read, or is not a network of this project.
+    """
+    path = files / "model.onnx"
+    if not path.exists():  # a run of an earlier version
+        # these modules import TensorFlow, which takes seconds and 400 MB
+        from models.export import to_onnx
+        from models.saved_network import load_network
 
-    return to_onnx(load_network(files / "model.keras"), {})
+        return to_onnx(load_network(files / "model.keras"), {})
+    try:
+        content = path.read_bytes()
+        check_onnx(content, int(np.prod(preprocessing.shape)), len(class_names))
+        read_onnx(content)
+    except Exception as error:  # ONNX Runtime has no common class of its errors
+        raise TrainingError(f"{path}: {error}") from error
+    return content

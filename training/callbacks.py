@@ -1,5 +1,6 @@
 """Callbacks that run on every rank, between the steps and epochs of a training."""
 
+import atexit
 import gc
 import math
 import os
@@ -245,6 +246,7 @@ class EpochEnd(Callback):
         hosts = allgather_object(host, name="hosts")
         self.reporter = EpochReporter(self.driver) if hvd.rank() == 0 else None
         self.writer = ThreadPoolExecutor(1)
+        atexit.register(self.writer.shutdown)  # if the training fails, the last checkpoint is finished nevertheless
         self.writing: Future[None] | None = None
         if self.failures and "seconds" not in self.failures[-1]:
             self.failures[-1] |= {"seconds": time.time() - self.since, "num_proc": hvd.size()}
@@ -264,6 +266,8 @@ class EpochEnd(Callback):
         # Keras logs the mean over the steps of the epoch so far.
         self.steps.append(batch + 1)
         self.totals.append(logs["loss"] * (batch + 1))
+        if self.writing is not None and self.writing.done():
+            self._finish_writing()  # an error of the store ends the training at once
 
     def on_test_begin(self, logs: Logs = None) -> None:
         self.training_end = time.perf_counter()
@@ -287,11 +291,11 @@ class EpochEnd(Callback):
         if self.reporter is None:
             return
         self._add_diagnostics(row, epoch_end - self.epoch_start)
+        self._finish_writing()  # before the weights are copied, so that there are never two copies
         optimizer = [variable.numpy() for variable in self.model.optimizer.variables()]
         checkpoint = Checkpoint(
             number, time.time(), [*self.history], self.failures, self.model.get_weights(), optimizer
         )
-        self._finish_writing()
         self.writing = self.writer.submit(self._write, checkpoint, row, self.reporter)
         self.callback_seconds = time.perf_counter() - epoch_end
 

@@ -201,6 +201,18 @@ def test_an_outbox_that_cannot_be_written_ends_the_stream_with_one_message(folde
     assert not any(line.startswith(("Traceback", "\tat ")) for line in job.stdout.splitlines())
 
 
+@pytest.mark.parametrize("run", ["cnn"], indirect=True)
+def test_an_exported_network_gives_the_same_predictions_as_the_run(folder: Path, run: str, run_job: RunJob) -> None:
+    output = run_job("export", run, "--format", "onnx", "--output", "onnx", cwd=folder)
+    assert "256 of its test pictures, 0 with another letter" in output
+    assert json.loads((folder / "onnx/preprocessing.json").read_text())["size"] == 28
+    assert json.loads((folder / "onnx/class_names.json").read_text())[0] == "A"
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 784), dtype=np.uint8)
+    probabilities = read_onnx((folder / "onnx/model.onnx").read_bytes())(pixels)
+    network = keras.models.load_model(folder / run / "model.keras", compile=False)
+    np.testing.assert_allclose(probabilities, network(pixels).numpy(), atol=1e-5)
+
+
 @pytest.mark.parametrize("run", ["forest"], indirect=True)
 def test_an_image_table_in_parquet_is_predicted_and_its_invalid_rows_get_a_reason(
     folder: Path, run: str, predict: Predict, labeled: pd.DataFrame, sample: Path, run_job: RunJob
@@ -220,15 +232,3 @@ def test_an_image_table_in_parquet_is_predicted_and_its_invalid_rows_get_a_reaso
     table.drop(columns="height").to_parquet(folder / "table.parquet")
     with pytest.raises(InputError, match="has no column height"):
         run_job("predict", run, "table.parquet", "--output", "none", cwd=folder)
-
-
-@pytest.mark.parametrize("run", ["cnn"], indirect=True)
-def test_an_exported_network_gives_the_same_predictions_as_the_run(folder: Path, run: str, run_job: RunJob) -> None:
-    output = run_job("export", run, "--format", "onnx", "--output", "onnx", cwd=folder)
-    assert "256 of its test pictures, 0 with another letter" in output
-    assert json.loads((folder / "onnx/preprocessing.json").read_text())["size"] == 28
-    assert json.loads((folder / "onnx/class_names.json").read_text())[0] == "A"
-    pixels = np.random.default_rng(0).integers(0, 256, (5, 784), dtype=np.uint8)
-    probabilities = read_onnx((folder / "onnx/model.onnx").read_bytes())(pixels)
-    network = keras.models.load_model(folder / run / "model.keras", compile=False)
-    np.testing.assert_allclose(probabilities, network(pixels).numpy(), atol=1e-5)

@@ -7,12 +7,13 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import keras
 import numpy as np
+import onnx
 import pytest
 import requests
 from PIL import Image
@@ -154,12 +155,43 @@ def test_a_run_that_cannot_be_served_is_reported(tmp_path: Path, job: str | None
     assert process.stderr == f"error: {folder}: {message}\n"
 
 
-def test_a_damaged_network_is_reported(tmp_path: Path, run: Path) -> None:
+def truncate(network: onnx.ModelProto) -> bytes:
+    content = network.SerializeToString()
+    return content[: len(content) // 2]
+
+
+def with_operator(network: onnx.ModelProto) -> bytes:
+    network.graph.node[0].op_type = "Loop"
+    return network.SerializeToString()
+
+
+def with_reference(network: onnx.ModelProto) -> bytes:
+    network.graph.initializer[0].data_location = onnx.TensorProto.EXTERNAL
+    network.graph.initializer[0].external_data.add(key="location", value="/etc/passwd")
+    return network.SerializeToString()
+
+
+def with_fewer_pixels(network: onnx.ModelProto) -> bytes:
+    network.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 100
+    return network.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (truncate, "not a network in the ONNX format"),
+        (with_operator, "operator Loop is not one of this project's networks"),
+        (with_reference, "it has functions, or weights in other files"),
+        (with_fewer_pixels, "784 pixels as uint8 and 24 probabilities as float are expected"),
+    ],
+)
+def test_a_damaged_or_foreign_network_is_reported(
+    tmp_path: Path, run: Path, change: Callable[[onnx.ModelProto], bytes], message: str
+) -> None:
     folder = tmp_path / "damaged"
     shutil.copytree(run, folder)
-    content = (folder / "model.onnx").read_bytes()
-    (folder / "model.onnx").write_bytes(content[: len(content) // 2])
-    with pytest.raises(TrainingError, match=r"damaged/model.onnx: not a network in the ONNX format"):
+    (folder / "model.onnx").write_bytes(change(onnx.load(run / "model.onnx")))
+    with pytest.raises(TrainingError, match=f"damaged/model.onnx: {message}"):
         Recognizer.of_run(folder)
 
 
