@@ -23,6 +23,7 @@ from pyspark.ml.classification import RandomForestClassificationModel
 from pyspark.sql import SparkSession
 
 from evaluation.runs import RunError
+from preprocessing.errors import InputError
 from preprocessing.labels import STILL_LETTERS
 from tests.conftest import BRIEF, ROOT, ROWS, Finished, RunJob, as_on_terminal, submit
 from training.cluster.python_daemon import PROCESS_NAME
@@ -333,9 +334,10 @@ class TestInvalidInput:
         for part in expected:
             assert part in message
 
-    def test_the_name_of_an_existing_run(self, cnn: Finished, folder: Path) -> None:
+    def test_the_name_of_an_existing_run(self, cnn: Finished, folder: Path, run_job: RunJob) -> None:
         original = (folder / "runs/cnn/metrics.json").read_bytes()
-        self.assert_rejected(submit("jobs/train_cnn.py", "--run", "runs/cnn", cwd=folder), "runs/cnn", "--overwrite")
+        with pytest.raises(InputError, match="runs/cnn: a run exists already; give another --run, or --overwrite"):
+            run_job("train_cnn", "--run", "runs/cnn", cwd=folder)
         assert (folder / "runs/cnn/metrics.json").read_bytes() == original
 
     def test_a_folder_that_is_not_a_run_directory(self, cnn: Finished, folder: Path, run_job: RunJob) -> None:
@@ -344,11 +346,9 @@ class TestInvalidInput:
             run_job("compare", "runs/cnn", "runs/empty", "--output", "runs/rejected", cwd=folder)
         assert not (folder / "runs/rejected").exists()
 
-    def test_a_run_that_does_not_exist(self, tmp_path: Path) -> None:
-        self.assert_rejected(submit("jobs/predict.py", "x", "data", cwd=tmp_path), "x: no such run directory")
-        assert list(tmp_path.iterdir()) == []
-
-    @pytest.mark.parametrize("arguments", [["export", "x"], ["track", "x"], ["stream", "x", ".", "out"]])
+    @pytest.mark.parametrize(
+        "arguments", [["predict", "x", "data"], ["export", "x"], ["track", "x"], ["stream", "x", ".", "out"]]
+    )
     def test_no_job_uses_a_run_that_does_not_exist(self, arguments: list[str], tmp_path: Path, run_job: RunJob) -> None:
         with pytest.raises(RunError, match="x: no such run directory"):
             run_job(*arguments, cwd=tmp_path)
