@@ -176,7 +176,7 @@ def _finish_replacement(storage: Storage, target: str) -> None:
     if REPLACING in about:
         if not storage.is_folder(new):
             raise InputError(f"{target}: its {NEW} is missing, in which the files of an unfinished replacement are")
-        storage.delete(f"{new}/{RUN_FILE}")  # written last, and atomically
+        storage.delete(f"{new}/{RUN_FILE}")  # copied with the others, it would state too early that all are there
         for name in storage.children(target):
             if name not in (NEW, LOCK, RUN_FILE):
                 storage.delete(f"{target}/{name}")

@@ -10,7 +10,7 @@ import numpy as np
 from evaluation.runs import Run, check_job, read_run
 from models.errors import TrainingError
 from models.model_settings import NUM_ALTERNATIVES
-from models.onnx_network import check_onnx, read_onnx
+from models.onnx_network import Predict, check_onnx, read_onnx
 from preprocessing.data_settings import Preprocessing, preprocessing_of
 
 
@@ -37,17 +37,17 @@ class Recognizer:
 
     Args:
         name: of the run.
-        network: in ONNX format.
+        predict: of the network, see :func:`models.onnx_network.read_onnx`.
         class_names: class names in the order of the probabilities.
         preprocessing: of the run's pictures.
         confusion: on the run's test rows, see :class:`models.prediction.Evaluation`.
     """
 
     def __init__(
-        self, name: str, network: bytes, class_names: list[str], preprocessing: Preprocessing, confusion: np.ndarray
+        self, name: str, predict: Predict, class_names: list[str], preprocessing: Preprocessing, confusion: np.ndarray
     ) -> None:
         self.name, self.class_names, self.preprocessing, self.confusion = name, class_names, preprocessing, confusion
-        self._predict = read_onnx(network)
+        self._predict = predict
 
     @classmethod
     def of_run(cls, folder: Path, path: str | None = None) -> "Recognizer":
@@ -66,8 +66,8 @@ class Recognizer:
         files = Path(Run(str(folder), run.about, run.metrics).files)
         class_names = json.loads((files / "class_names.json").read_text(encoding="utf-8"))
         settings = preprocessing_of((files / "experiment.yaml").read_text(encoding="utf-8"))
-        network = _read_network(files, settings, class_names)
-        return cls(run.name, network, class_names, settings, np.array(run.metrics["test"]["confusion"]))
+        predict = _read_network(files, settings, class_names)
+        return cls(run.name, predict, class_names, settings, np.array(run.metrics["test"]["confusion"]))
 
     def probabilities(self, pixels: np.ndarray) -> np.ndarray:
         """``float32``, shape ``(n, classes)``, for ``uint8`` pixels, shape ``(n, pixels)``; not thread-safe."""
@@ -81,8 +81,8 @@ class Recognizer:
             yield Answer(*likeliest, alternatives)
 
 
-def _read_network(files: Path, preprocessing: Preprocessing, class_names: list[str]) -> bytes:
-    """The network of a run in ONNX format.
+def _read_network(files: Path, preprocessing: Preprocessing, class_names: list[str]) -> Predict:
+    """The predict function of a run's network.
 
     Raises:
         TrainingError: it cannot be read, or is not a network of this project.
@@ -93,11 +93,10 @@ def _read_network(files: Path, preprocessing: Preprocessing, class_names: list[s
         from models.export import to_onnx
         from models.saved_network import load_network
 
-        return to_onnx(load_network(files / "model.keras"), {})
+        return read_onnx(to_onnx(load_network(files / "model.keras"), {}))
     try:
         content = path.read_bytes()
         check_onnx(content, int(np.prod(preprocessing.shape)), len(class_names))
-        read_onnx(content)
+        return read_onnx(content)
     except Exception as error:  # ONNX Runtime has no common class of its errors
         raise TrainingError(f"{path}: {error}") from error
-    return content
