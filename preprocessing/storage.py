@@ -385,7 +385,7 @@ def _entry(file: Path | os.DirEntry[str], name: str, is_link: bool) -> FileEntry
 
 
 def _copy(path: Path, new: Path) -> None:
-    """Copy a file or folder, but not its permissions, as :func:`shutil.copytree` does: a temporary folder is private."""
+    """Copy a file or folder. Unlike :func:`shutil.copytree`, leave out permissions: a temporary folder is private."""
     if path.is_dir():
         new.mkdir(parents=True, exist_ok=True)
         for child in path.iterdir():
