@@ -145,6 +145,9 @@ def print_predictions(metrics: dict[str, Any], seconds: float, output: str) -> N
     LOGGER.info(f"{metrics['rows']:,} rows, {metrics['rejected']:,} of them rejected, {speed:,.0f} rows/s")
     for reason, count in metrics["reasons"].items():
         LOGGER.info(f"rejected: {reason} {count:,}")
+    if metrics["hands"]["searched"]:
+        hands = metrics["hands"]
+        LOGGER.info(f"a hand was found in {hands['found']:,} of {hands['searched']:,} photographs")
     if "accuracy" in metrics:
         low, high = metrics["accuracy_interval"]
         LOGGER.info(

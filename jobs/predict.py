@@ -20,6 +20,8 @@ def main() -> None:
     arguments = parse_arguments(PredictArguments, "Predict pictures with a trained run.")
     spark = open_session("predict", ("models.prediction", "experiments.trained_run"), ("models.prediction",))
 
+    from pyspark.sql import functions as F
+
     from evaluation.figures import Picture, picture_grid, save_figures
     from evaluation.metrics import summarize
     from evaluation.runs import METRICS_FILE, write_json
@@ -50,6 +52,9 @@ def main() -> None:
             answer(rows, trained.predict, trained.class_names).write.parquet(f"{staged.uri}/predictions")
         answers = reader(spark).parquet(f"{staged.uri}/predictions")
         metrics, confusion, labels = count_answers(answers, trained.class_names)
+        found = F.count_if(F.col("hand_confidence") > 0).alias("found")
+        [hands] = rows.agg(F.count("hand_confidence").alias("searched"), found).collect()
+        metrics["hands"] = hands.asDict()
         check_counts("answered", {arguments.input: read.count}, {arguments.input: metrics["rows"]})
         if metrics["labeled"]:
             metrics |= summarize(confusion, labels) | {"labels": labels, "confusion": confusion.tolist()}

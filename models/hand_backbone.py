@@ -4,8 +4,6 @@ They were trained on about a hundred thousand varied hands to locate 21 joints p
 the signs. The package ``mediapipe`` (Apache 2.0) provides the weights as a TensorFlow Lite file.
 """
 
-import importlib.util
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +11,8 @@ from keras import layers
 from tensorflow.lite.python import schema_py_generated as schema
 
 from models.errors import TrainingError
+from preprocessing.hand_detection import LANDMARK_FILE, mediapipe_file
 
-_FILE = "modules/hand_landmark/hand_landmark_full.tflite"
 _OPERATORS = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
 _RELU6 = schema.ActivationFunctionType.RELU6
 _SAME = schema.Padding.SAME
@@ -32,13 +30,11 @@ def hand_features(pixels: Any) -> Any:
     Raises:
         TrainingError: the package ``mediapipe`` is not installed.
     """
-    package = importlib.util.find_spec("mediapipe")
-    if package is None or not package.submodule_search_locations:
-        raise TrainingError(
-            "network handshape_photo takes its weights from the package mediapipe, which is not installed"
-        )
-    path = Path(package.submodule_search_locations[0]) / _FILE
-    graph = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(path.read_bytes(), 0))
+    try:
+        content = mediapipe_file(LANDMARK_FILE).read_bytes()
+    except FileNotFoundError as error:
+        raise TrainingError(f"network handshape_photo takes its weights from a package: {error}") from error
+    graph = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
     return _Converter(graph).features(pixels)
 
 

@@ -6,7 +6,7 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from preprocessing.errors import InputError
-from preprocessing.schema import REJECTED_TABLE, TEST, VALIDATION
+from preprocessing.schema import HAND_COLUMNS, REJECTED_TABLE, TEST, VALIDATION
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def mark_unusable(parsed: DataFrame, allow_duplicates: bool) -> DataFrame:
         allow_duplicates: whether exact duplicates are kept, with ids of their own.
 
     Returns:
-        The columns of ``parsed`` without ``pixels``, and ``id``.
+        The columns of ``parsed`` without ``pixels`` and those of the hand, and ``id``.
     """
     # one shuffle serves both windows, because copies share the picture as well as the label
     same_picture = Window.partitionBy("picture")
@@ -47,7 +47,7 @@ def mark_unusable(parsed: DataFrame, allow_duplicates: bool) -> DataFrame:
     rows = (
         parsed.withColumn("picture", F.md5("pixels"))
         .withColumn("id", F.md5(F.concat(F.col("label").cast("binary"), "pixels")))
-        .drop("pixels")
+        .drop("pixels", *(column.name for column in HAND_COLUMNS))
         .withColumn("rank", rank)  # a column, because Spark would sort by an expression twice
         .withColumn("copy", F.row_number().over(copies))
         .withColumn("original", F.first(F.concat_ws(":", "source", "file", "line")).over(copies))

@@ -36,6 +36,8 @@ PART_FILES = 12
 PART_FILE_BYTES, ROW_GROUP_BYTES = 8 * 1024 * 1024, 128 * 1024 * 1024
 SAMPLES_PER_CLASS = 6
 _MARKER = "prepared.json"
+# The packages whose versions may change the features.
+_PACKAGES = ("ai-edge-litert", "mediapipe", "numpy", "pandas", "pillow", "pyspark", "scipy")
 
 
 def stored_images(spark: SparkSession, storage: Storage, sources: Sources, store: str | None) -> PreparedImages:
@@ -108,7 +110,7 @@ def _key(sources: Sources, listings: dict[Source, Listing]) -> str:
     settings = asdict(replace(sources, folders={}, work="")) | {
         "sources": [(asdict(source), folder) for source, folder in sources.folders.items()]
     }
-    versions = [version(package) for package in ("pyspark", "numpy", "pandas", "pillow", "scipy")]
+    versions = [version(package) for package in _PACKAGES]
     inputs = json.dumps([files, settings, versions, _code_digest()], sort_keys=True, default=str)
     return hashlib.sha256(inputs.encode()).hexdigest()[:16]
 

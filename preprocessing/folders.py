@@ -199,7 +199,8 @@ def _parse_batches(
                 usable = picture.pixels is not None
                 rows.append(
                     (source, file, None, label if usable else None, picture.pixels, picture.reason, picture.detail,
-                     info.signer, info.frame, info.split, describe_one(picture.pixels, settings.shape))
+                     info.signer, info.frame, info.split, describe_one(picture.pixels, settings.shape),
+                     *picture.hand_row)
                 )  # fmt: skip
             yield pd.DataFrame(rows, columns=PARSED_TABLE.names).astype({"line": "Int64", "frame": "Int64"})
 

@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from preprocessing.data_settings import Preprocessing
-from preprocessing.decoding import resize_pixels
+from preprocessing.decoding import Decoded, decode_array
 from preprocessing.errors import InputError
 from preprocessing.listing import Listing
 from preprocessing.read_rows import ReadContext, ReadRows
@@ -54,20 +54,18 @@ def _read_parquet(table: DataFrame, path: str, settings: Preprocessing) -> DataF
 
 def _check_rows(settings: Preprocessing, batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
     for batch in batches:
-        rows = [
-            (row_id, label, *_resized(pixels, shape, settings))
-            for row_id, label, pixels, shape in batch.itertuples(index=False)
-        ]
+        rows = []
+        for row_id, label, pixels, shape in batch.itertuples(index=False):
+            picture = _decode_row(pixels, shape, settings)
+            rows.append((row_id, label, picture.pixels, picture.reason, picture.detail, *picture.hand_row))
         yield pd.DataFrame(rows, columns=INPUT_TABLE.names)
 
 
-def _resized(
-    pixels: bytes | None, shape: np.ndarray, settings: Preprocessing
-) -> tuple[bytes | None, str | None, str | None]:
-    """The pixels in the settings' size, or the reason and details why they are invalid."""
+def _decode_row(pixels: bytes | None, shape: np.ndarray, settings: Preprocessing) -> Decoded:
     if pixels is None or any(length is None or np.isnan(length) for length in shape):
-        return None, "missing pixels", "pixels, height, width or channels are null"
+        return Decoded(reason="missing pixels", detail="pixels, height, width or channels are null")
     height, width, channels = (int(length) for length in shape)
     if channels not in (1, 3) or min(height, width) < 1 or len(pixels) != height * width * channels:
-        return None, "wrong number of pixels", f"{len(pixels):,} bytes for {height} x {width} x {channels}"
-    return resize_pixels(pixels, (height, width, channels), settings), None, None
+        detail = f"{len(pixels):,} bytes for {height} x {width} x {channels}"
+        return Decoded(reason="wrong number of pixels", detail=detail)
+    return decode_array(pixels, (height, width, channels), settings)

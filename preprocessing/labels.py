@@ -6,10 +6,11 @@ from collections.abc import Collection
 LETTERS = tuple(string.ascii_uppercase)
 # J and Z are drawn in the air, so Sign-MNIST, which has still pictures, does not contain them.
 STILL_LETTERS = tuple(letter for letter in LETTERS if letter not in "JZ")
-OTHERS = ("Del", "Nothing", "Space")
+NOTHING = "Nothing"
+OTHERS = ("Del", NOTHING, "Space")
 KNOWN = (*LETTERS, *string.digits, *OTHERS)
 
-_ALIASES = {"delete": "Del", "blank": "Nothing", "background": "Nothing"} | {name.lower(): name for name in KNOWN}
+_ALIASES = {"delete": "Del", "blank": NOTHING, "background": NOTHING} | {name.lower(): name for name in KNOWN}
 
 
 def class_name(name: str, allowed: Collection[str] = ()) -> str | None:

@@ -26,9 +26,10 @@ from preprocessing.cleansing import (
 )
 from preprocessing.data_settings import Source
 from preprocessing.features import fit_pipeline
+from preprocessing.hand_notes import hand_notes
 from preprocessing.listing import Listing
 from preprocessing.normalization import Normalization, by_channel, by_range
-from preprocessing.schema import IMAGE_TABLE, TRAIN
+from preprocessing.schema import HAND_COLUMNS, IMAGE_TABLE, TRAIN
 from preprocessing.similarity import count_near_duplicates, similar_groups
 from preprocessing.sources import Sources, list_sources, read_sources
 from preprocessing.splitting import (
@@ -230,7 +231,8 @@ def prepare_images(
     pipeline = fit_pipeline(training, class_names, normalization, shape, sources.components)
     return PreparedImages(
         images, rejected, rejections, counted, near_duplicates.result, normalization, class_names, shape,
-        lambda: pipeline, notes=[note for rows in sources_read.values() for note in rows.notes],
+        lambda: pipeline,
+        notes=[*(note for rows in sources_read.values() for note in rows.notes), *hand_notes(counted.hands)],
         persisted=(images, marked, divided),
     )  # fmt: skip
 
@@ -268,7 +270,8 @@ def _with_groups(usable: DataFrame, sources: Sources) -> DataFrame:
 
 def _image_table(parsed: DataFrame, divided: DataFrame, shape: tuple[int, int, int]) -> DataFrame:
     height, width, channels = shape
-    rows = parsed.select("position", "pixels").join(divided.drop("descriptor"), "position", how="inner")
+    content = parsed.select("position", "pixels", *(column.name for column in HAND_COLUMNS))
+    rows = content.join(divided.drop("descriptor"), "position", how="inner")
     return (
         rows.withColumn("height", F.lit(height))
         .withColumn("width", F.lit(width))

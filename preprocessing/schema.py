@@ -4,6 +4,18 @@ from pyspark.sql import types as T
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 
+# The hand of a picture, see :class:`preprocessing.hand_detection.Hand`.
+HAND_COLUMNS = [
+    # 0 if the picture has none; null if it was not searched.
+    T.StructField("hand_confidence", T.FloatType()),
+    # The others are null if there is no hand.
+    T.StructField("handedness", T.FloatType()),
+    # Left, top, right and bottom, as fractions of the picture's width and height before it is cropped.
+    T.StructField("hand_box", T.ArrayType(T.FloatType())),
+    # x, y and z of 21 landmarks, as fractions of the picture's width (x and z) and height (y).
+    T.StructField("landmarks", T.ArrayType(T.FloatType())),
+]
+
 # The rows read from a source: one per CSV line or picture file, usable or not.
 PARSED_TABLE = T.StructType(
     [
@@ -23,12 +35,17 @@ PARSED_TABLE = T.StructType(
         T.StructField("split", T.StringType()),
         # 16 x 16 gray values, which near-duplicates are found by.
         T.StructField("descriptor", T.BinaryType()),
+        *HAND_COLUMNS,
     ]
 )
 
 # The id is the file and line for a CSV file, the path for a picture, and the table's own id for Parquet.
 INPUT_TABLE = T.StructType(
-    [T.StructField("id", T.StringType()), *(PARSED_TABLE[name] for name in ("label", "pixels", "reason", "detail"))]
+    [
+        T.StructField("id", T.StringType()),
+        *(PARSED_TABLE[name] for name in ("label", "pixels", "reason", "detail")),
+        *HAND_COLUMNS,
+    ]
 )
 
 IMAGE_TABLE = T.StructType(
@@ -47,6 +64,7 @@ IMAGE_TABLE = T.StructType(
         T.StructField("signer", T.StringType()),
         # Pictures of one group (a signer, a video, near-duplicates) stay on one side of a split.
         T.StructField("group", T.StringType(), False),
+        *HAND_COLUMNS,
     ]
 )
 

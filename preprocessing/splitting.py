@@ -162,29 +162,39 @@ class CountedImages:
         sources: the number of rows by source and, within it, by split.
         fingerprint: a checksum of the rows and their splits that does not depend on their order.
         test_fingerprint: a checksum of the test rows that does not depend on their order.
+        hands: the numbers of pictures that were ``searched`` for a hand and in which one was ``found``, by source and,
+            within it, by class.
     """
 
     class_counts: Counts
     sources: Counts
     fingerprint: str
     test_fingerprint: str
+    hands: dict[str, Counts]
 
 
 def count_images(images: DataFrame) -> CountedImages:
     """Count the rows and compute their fingerprints, which are sums of hashes of their ids and splits."""
     class_counts: Counts = {TRAIN: {}, VALIDATION: {}, TEST: {}}
     sources: Counts = {}
+    hands: dict[str, Counts] = {}
     fingerprint = test_fingerprint = 0
     # decimals do not overflow, unlike sums in the hashes' own 64 bits
     sums = [F.sum(F.xxhash64(*columns).cast("decimal(20,0)")) for columns in (("id", "split"), ("id",))]
-    counted = images.groupBy("source", "split", "label").agg(F.count(F.lit(1)), *sums)
-    for source, split, label, count, row_hashes, id_hashes in counted.orderBy("source", "label").collect():
+    searched, found = F.count("hand_confidence"), F.count_if(F.col("hand_confidence") > 0)
+    counted = images.groupBy("source", "split", "label").agg(F.count(F.lit(1)), *sums, searched, found)
+    rows = counted.orderBy("source", "label").collect()
+    for source, split, label, count, row_hashes, id_hashes, num_searched, num_found in rows:
         class_counts[split][label] = class_counts[split].get(label, 0) + count
         sources.setdefault(source, {TRAIN: 0, VALIDATION: 0, TEST: 0})[split] += count
         fingerprint += int(row_hashes)
         test_fingerprint += int(id_hashes) if split == TEST else 0
+        if num_searched:
+            counts = hands.setdefault(source, {}).setdefault(label, {"searched": 0, "found": 0})
+            counts["searched"] += num_searched
+            counts["found"] += num_found
     alphabetical = {split: dict(sorted(labels.items())) for split, labels in class_counts.items()}
-    return CountedImages(alphabetical, sources, str(fingerprint), str(test_fingerprint))
+    return CountedImages(alphabetical, sources, str(fingerprint), str(test_fingerprint), hands)
 
 
 def check_classes(counts: Counts) -> None:

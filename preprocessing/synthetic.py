@@ -78,22 +78,23 @@ _THUMB_BASE, _THUMB_LENGTH = np.array([-0.42, -0.20]), 0.62
 _FINGER_RADIUS, _THUMB_RADIUS, _PALM_RADIUS = 0.115, 0.13, 0.30
 
 
-def draw_hands(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def draw_hands(labels: np.ndarray, rng: np.random.Generator, side: int = SIDE) -> np.ndarray:
     """Draw a hand for each label.
 
     Args:
         labels: ``int``, shape ``(n,)``, the indices of the letters in A..Z; J and Z have no still pose.
         rng: the source of all random variation.
+        side: the side of a picture in pixels.
 
     Returns:
-        ``uint8``, shape ``(n, 28, 28)``.
+        ``uint8``, shape ``(n, side, side)``.
     """
     poses = [POSES[LETTERS[label]] for label in labels]
     count = len(poses)
-    x, y, pixel = _hand_coordinates(np.array([pose.turn for pose in poses]), rng)
+    x, y, pixel = _hand_coordinates(np.array([pose.turn for pose in poses]), rng, side)
 
     skin = rng.uniform(130, 225, (count, 1, 1))
-    image = _background(count, rng)
+    image = _background(count, rng, side)
     light = rng.uniform(-30, 30, (count, 1, 1)) * x + rng.uniform(-30, 30, (count, 1, 1)) * y
 
     def paint(image: Floats, distance: Floats, shade: float) -> Floats:
@@ -145,13 +146,13 @@ def write_sample(folder: Path, rows: dict[str, int] = ROWS, seed: int = SEED) ->
             pa_csv.write_csv(table, file, pa_csv.WriteOptions(include_header=False))
 
 
-def _hand_coordinates(turn: Floats, rng: np.random.Generator) -> tuple[Floats, Floats, Floats]:
-    """The hand coordinates x and y of each pixel, shape ``(n, 28, 28)``, and the size of a pixel in them."""
-    count = len(turn)
-    size = rng.uniform(8.5, 11.0, (count, 1, 1))
+def _hand_coordinates(turn: Floats, rng: np.random.Generator, side: int) -> tuple[Floats, Floats, Floats]:
+    """The hand coordinates x and y of each pixel, shape ``(n, side, side)``, and the size of a pixel in them."""
+    count, scale = len(turn), side / SIDE
+    size = scale * rng.uniform(8.5, 11.0, (count, 1, 1))
     angle = np.deg2rad(turn + rng.normal(0, 7, count))[:, None, None]
-    center = SIDE / 2 + rng.uniform(-1.8, 1.8, (2, count, 1, 1))
-    rows, columns = np.mgrid[0:SIDE, 0:SIDE] + 0.5
+    center = side / 2 + scale * rng.uniform(-1.8, 1.8, (2, count, 1, 1))
+    rows, columns = np.mgrid[0:side, 0:side] + 0.5
     x = (columns - center[0]) / size
     y = (center[1] - rows) / size
     # the fingers of an upright hand are longer than its wrist, so its center lies above that of the palm
@@ -159,9 +160,9 @@ def _hand_coordinates(turn: Floats, rng: np.random.Generator) -> tuple[Floats, F
     return np.cos(angle) * x - np.sin(angle) * y, np.sin(angle) * x + np.cos(angle) * y + lift, 1 / size
 
 
-def _background(count: int, rng: np.random.Generator) -> Floats:
+def _background(count: int, rng: np.random.Generator, side: int) -> Floats:
     """A wall with a brightness gradient in any direction."""
-    rows, columns = np.mgrid[-1 : 1 : SIDE * 1j, -1 : 1 : SIDE * 1j]
+    rows, columns = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j]
     level = rng.uniform(20, 200, (count, 1, 1))
     slope = rng.uniform(-40, 40, (2, count, 1, 1))
     return level + slope[0] * rows + slope[1] * columns

@@ -23,7 +23,7 @@ from preprocessing.file_systems import local_path
 from preprocessing.folders import PICTURE_FILES, decode_files
 from preprocessing.listing import shown_name
 from preprocessing.saved_pipeline import literal_path
-from preprocessing.schema import INPUT_TABLE
+from preprocessing.schema import HAND_COLUMNS, INPUT_TABLE
 from preprocessing.storage import Storage, reader
 
 LOGGER = logging.getLogger("handshape")
@@ -122,7 +122,8 @@ class PictureStream:
         rows = decoded.withColumn("id", F.col("file")).select(INPUT_TABLE.names)
         if not links:
             return rows
-        link_rows = [(row["id"], None, None, "a link", _link_detail(row["path"])) for row in links]
+        no_hand = [None] * len(HAND_COLUMNS)
+        link_rows = [(row["id"], None, None, "a link", _link_detail(row["path"]), *no_hand) for row in links]
         return rows.union(self.spark.createDataFrame(link_rows, INPUT_TABLE))
 
     def _with_content(self, files: DataFrame, names: list[str]) -> DataFrame:

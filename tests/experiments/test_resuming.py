@@ -22,7 +22,7 @@ class Rows(PreparedImages):
     """Prepared images with nothing but a fingerprint."""
 
     def __init__(self, fingerprint: str) -> None:
-        object.__setattr__(self, "counted", CountedImages({}, {}, fingerprint, ""))
+        object.__setattr__(self, "counted", CountedImages({}, {}, fingerprint, "", {}))
 
 
 @pytest.fixture(autouse=True)

@@ -1,14 +1,13 @@
 """The converted backbone is compared with TensorFlow Lite running the same file."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import tensorflow as tf
 from keras import Model, layers
 
-from models.hand_backbone import _FILE, hand_features
+from models.hand_backbone import hand_features
 from models.networks import unfreeze
+from preprocessing.hand_detection import LANDMARK_FILE, mediapipe_file
 
 
 @pytest.fixture(scope="module")
@@ -18,8 +17,7 @@ def backbone() -> Model:
 
 
 def test_its_features_are_those_of_the_original(backbone: Model) -> None:
-    [package] = list(Path(tf.__file__).parents[1].glob("mediapipe"))
-    original = tf.lite.Interpreter(str(package / _FILE), experimental_preserve_all_tensors=True)
+    original = tf.lite.Interpreter(str(mediapipe_file(LANDMARK_FILE)), experimental_preserve_all_tensors=True)
     original.allocate_tensors()
     pixels = np.random.default_rng(0).uniform(0, 1, (1, 224, 224, 3)).astype(np.float32)
     original.set_tensor(original.get_input_details()[0]["index"], pixels)

@@ -13,7 +13,7 @@ from preprocessing.data_settings import Preprocessing, Source, Split
 from preprocessing.errors import InputError
 from preprocessing.prepare import PreparedImages, prepare_images
 from preprocessing.storage import Storage
-from tests.pictures import write_pictures
+from tests.pictures import photograph, write_pictures
 from tests.preprocessing.conftest import sources
 
 SETTINGS = Preprocessing(size=32, color="rgb")
@@ -65,6 +65,34 @@ def test_one_folder_is_split_by_the_fractions_of_the_experiment_the_same_for_any
     finally:
         spark.conf.unset("spark.sql.files.maxPartitionBytes")
     assert again.counted == prepared.counted
+
+
+def test_the_hands_of_photographs_are_columns_and_are_counted(
+    spark: SparkSession, storage: Storage, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    for label in ("L", "Y", "Nothing"):
+        for number in range(12):
+            path = tmp_path / f"all/{label}/{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            hands = [] if label == "Nothing" or (label, number) == ("Y", 3) else [(label, 200, (20 * number, 50))]
+            clean = np.asarray(photograph(*hands, size=(480, 320)))
+            noisy = clean + rng.integers(0, 4, clean.shape)
+            Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(path)
+    prepared = prepare(spark, storage, tmp_path / "all", split=Split(validation=0.2, test=0.2))
+    rows = dict(list(prepared.images.toPandas().groupby("label")))
+    found = {label: int((group["hand_confidence"] > 0).sum()) for label, group in rows.items()}
+    assert found["L"] > 6
+    assert found["Nothing"] == 0
+    assert prepared.counted.hands == {
+        "photographs": {label: {"searched": 12, "found": count} for label, count in found.items()}
+    }
+    [note] = [note for note in prepared.notes if "hand" in note]
+    assert note.startswith(f"photographs: a hand was found in {found['L'] + found['Y']} of 24 photographs; ")
+    hand = rows["L"][rows["L"]["hand_confidence"] > 0].iloc[0]
+    assert (len(hand["hand_box"]), len(hand["landmarks"])) == (4, 63)
+    assert 0 <= hand["handedness"] <= 1
+    assert rows["Nothing"][["handedness", "hand_box", "landmarks"]].isna().all(axis=None)
 
 
 def test_broken_files_are_rejected_with_a_reason(spark: SparkSession, storage: Storage, folder: Path) -> None:
@@ -142,11 +170,11 @@ def test_near_duplicates_stay_on_one_side_of_a_split_by_group_and_not_of_one_by_
 ) -> None:
     rng = np.random.default_rng(0)
     for label in "AB":
-        for photograph in range(12):
+        for original in range(12):
             pixels = np.asarray(Image.fromarray(rng.integers(0, 256, (6, 6), dtype=np.uint8)).resize((40, 40)))
             for copy in range(5):
                 noisy = np.clip(pixels * rng.uniform(0.8, 1.1) + rng.normal(0, 6, pixels.shape), 0, 255)
-                path = tmp_path / f"all/{label}/{photograph}-{copy}.png"
+                path = tmp_path / f"all/{label}/{original}-{copy}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(noisy.astype(np.uint8)).save(path)
     by_group = prepare(spark, storage, tmp_path / "all", split=Split("group"))

@@ -124,10 +124,13 @@ def test_a_fraction_applies_to_every_class_and_a_smaller_one_is_a_subset(spark: 
     assert kept_ids(1 / 3) < kept_ids(2 / 3)
 
 
+COUNTED = "id string, split string, label string, source string, hand_confidence float"
+
+
 def test_a_fingerprint_depends_on_the_rows_and_not_on_their_order(spark: SparkSession) -> None:
     def counted(*rows: tuple[str, str, str]) -> CountedImages:
-        data = [(name, split, label, "one") for name, split, label in rows]
-        return count_images(spark.createDataFrame(data, "id string, split string, label string, source string"))
+        data = [(name, split, label, "one", None) for name, split, label in rows]
+        return count_images(spark.createDataFrame(data, COUNTED))
 
     first = counted(("a", "train", "A"), ("b", "test", "B"))
     assert counted(("b", "test", "B"), ("a", "train", "A")) == first
@@ -139,6 +142,6 @@ def test_a_fingerprint_depends_on_the_rows_and_not_on_their_order(spark: SparkSe
 
 
 def test_classes_are_in_alphabetical_order_regardless_of_their_counts(spark: SparkSession) -> None:
-    rows = [(str(i), "train", label, "one") for i, label in enumerate("YYYCBBY")]
-    counted = count_images(spark.createDataFrame(rows, "id string, split string, label string, source string"))
+    rows = [(str(i), "train", label, "one", None) for i, label in enumerate("YYYCBBY")]
+    counted = count_images(spark.createDataFrame(rows, COUNTED))
     assert list(counted.class_counts["train"].items()) == [("B", 2), ("C", 1), ("Y", 4)]
