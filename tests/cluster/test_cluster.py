@@ -198,8 +198,6 @@ def test_a_stopped_job_ends_cleanly_and_a_job_that_lost_its_driver_can_be_resume
     assert eventually(lambda: horovod_processes(full_cluster) == "")
     assert full_cluster.shell("master", "ls -A /shared/runs | grep resumed || true") == ""
 
-    assert_rejected(full_cluster.job("rejected", *command).finish(), "has not finished", "--resume continues it")
-
     job = full_cluster.job("killed", *command, "--resume")
     job.until("epoch  5/16")
     docker("kill", job.name)

@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from filelock import FileLock
 from PIL import Image
 
 from evaluation.runs import METRICS_FILE, RUN_FILE, VERSION, write_json
 from models.export import metadata_of, to_onnx
 from models.model_settings import Network
 from models.networks import build_network
-from models.saved_network import save_network
+from models.saved_network import load_network, save_network
 from preprocessing.data_settings import Preprocessing
 from preprocessing.labels import STILL_LETTERS
 from preprocessing.normalization import by_range
@@ -39,19 +40,26 @@ def pictures(sample: Path) -> Pictures:
 
 
 @pytest.fixture(scope="session")
-def network(pictures: Pictures) -> keras.Model:
-    keras.utils.set_random_seed(3)
-    network = build_network(Network(name="handshape"), (28, 28, 1), len(CLASS_NAMES), by_range(1))
-    network.compile(keras.optimizers.Adam(0.003), "sparse_categorical_crossentropy", metrics=["accuracy"])
-    class_indices = np.array([CLASS_NAMES.index(letter) for letter in pictures.letters])
-    history = network.fit(pictures.pixels, class_indices, batch_size=60, epochs=10, verbose=0).history
-    assert history["accuracy"][-1] > 0.9
-    return network
+def run(tmp_path_factory: pytest.TempPathFactory, worker_id: str, pictures: Pictures) -> Path:
+    if worker_id == "master":  # the tests run in one process
+        folder = tmp_path_factory.mktemp("runs") / "cnn"
+        _write_run(folder, pictures)
+        return folder
+    folder = tmp_path_factory.getbasetemp().parent / "runs/cnn"
+    folder.parent.mkdir(exist_ok=True)
+    with FileLock(f"{folder}.lock"):  # the process that comes first trains, for all
+        if not folder.exists():
+            _write_run(folder, pictures)
+    return folder
 
 
 @pytest.fixture(scope="session")
-def run(tmp_path_factory: pytest.TempPathFactory, network: keras.Model, pictures: Pictures) -> Path:
-    folder = tmp_path_factory.mktemp("runs") / "cnn"
+def network(run: Path) -> keras.Model:
+    return load_network(run / "model.keras")
+
+
+def _write_run(folder: Path, pictures: Pictures) -> None:
+    network = _train(pictures)
     (folder / "samples").mkdir(parents=True)
     save_network(network, folder / "model.keras")
     (folder / "model.onnx").write_bytes(to_onnx(network, metadata_of(CLASS_NAMES, Preprocessing())))
@@ -63,4 +71,13 @@ def run(tmp_path_factory: pytest.TempPathFactory, network: keras.Model, pictures
     for letter in CLASS_NAMES:
         pixels = pictures.pixels[pictures.letters == letter][0]
         Image.fromarray(pixels.reshape(28, 28)).save(folder / f"samples/{letter}.png")
-    return folder
+
+
+def _train(pictures: Pictures) -> keras.Model:
+    keras.utils.set_random_seed(3)
+    network = build_network(Network(name="handshape"), (28, 28, 1), len(CLASS_NAMES), by_range(1))
+    network.compile(keras.optimizers.Adam(0.003), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    class_indices = np.array([CLASS_NAMES.index(letter) for letter in pictures.letters])
+    history = network.fit(pictures.pixels, class_indices, batch_size=60, epochs=10, verbose=0).history
+    assert history["accuracy"][-1] > 0.9
+    return network

@@ -115,7 +115,7 @@ def test_a_worker_keeps_no_graph_of_its_finished_trainings(spark: SparkSession, 
         result = trials._train(
             TrialTask(
                 TrialReporter(address, "val_loss", 3), Network(name="baseline"), Training(epochs=1),
-                (SIDE, SIDE, 1), CLASSES, by_range(1), [Part(dict(paths), ROWS)] * 3, seed=0, cores=1,
+                (SIDE, SIDE, 1), CLASSES, by_range(1), [Part(dict(paths), ROWS)] * 2, seed=0, cores=1,
             )
         )  # fmt: skip
     assert result.failure is None
