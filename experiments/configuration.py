@@ -122,10 +122,18 @@ class NetworkExperiment(Experiment):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.training.fine_tuning is not None and self.network.name not in BACKBONES:
-            raise ValueError(
-                f"training.fine_tuning belongs to {' and '.join(BACKBONES)}, and network.name is {self.network.name}"
-            )
+        for name in ("fine_tuning", "augmented_pictures"):
+            if getattr(self.training, name) is not None and self.network.name not in BACKBONES:
+                raise ValueError(
+                    f"training.{name} belongs to {' and '.join(BACKBONES)}, and network.name is {self.network.name}"
+                )
+        if self.training.augmented_pictures is not None:
+            if self.training.fine_tuning is not None:
+                raise ValueError("training.augmented_pictures cannot be combined with training.fine_tuning")
+            if self.training.balance:
+                raise ValueError(
+                    "training.augmented_pictures has equally many pictures of each source: leave out training.balance"
+                )
 
 
 @dataclass(frozen=True)
@@ -258,8 +266,9 @@ class SearchExperiment(NetworkExperiment, TrackedExperiment):
         super().__post_init__()
         if not self.search.space:
             raise ValueError("search.space is empty: give a range or choices for fields such as training.learning_rate")
-        if self.training.fine_tuning is not None and self.trial_processes is None:
-            raise ValueError("training.fine_tuning in a search needs --trial-processes")
+        for name in ("fine_tuning", "augmented_pictures"):
+            if getattr(self.training, name) is not None and self.trial_processes is None:
+                raise ValueError(f"training.{name} in a search needs --trial-processes")
         if self.search.folds is not None and (self.trial_processes is not None or self.training.balance):
             raise ValueError("search.folds cannot be combined with --trial-processes or training.balance")
 

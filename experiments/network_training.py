@@ -1,8 +1,15 @@
 """Preparation of a network's training from its experiment."""
 
+import time
+from dataclasses import replace
+
+import keras
 from pyspark.sql import SparkSession
 
 from experiments.configuration import NetworkExperiment
+from experiments.logs import LOGGER
+from models.export import to_onnx
+from models.frozen_layers import split_network
 from models.networks import build_network, unfreeze
 from preprocessing.normalization import by_range
 from preprocessing.prepare import PreparedImages
@@ -10,6 +17,7 @@ from preprocessing.schema import TRAIN, VALIDATION
 from preprocessing.storage import Storage
 from training.checkpoints import Checkpoints
 from training.diagnostics.probe import Samples
+from training.frozen_outputs import FrozenOutputs, to_bytes
 from training.store import balanced, has_enough_part_files, training_store, write_rows
 from training.trainer import NetworkTraining
 
@@ -18,17 +26,21 @@ def check_network(experiment: NetworkExperiment) -> None:
     """Check that the network can be built, before any long computation.
 
     Raises:
-        TrainingError: the pictures are too small for the network, or the weights or the first layer for fine-tuning do
-            not exist.
+        TrainingError: the pictures are too small for the network, the weights or the first layer to train do not exist,
+            or the network cannot be divided before that layer.
     """
     shape = experiment.preprocessing.shape
     model = build_network(experiment.network, shape, 2, by_range(shape[2]))
     if experiment.training.fine_tuning is not None:
         unfreeze(model, experiment.training.fine_tuning.layer)
+    if experiment.training.augmented_pictures is not None:
+        split_network(model)
 
 
 def rows_per_epoch(experiment: NetworkExperiment, prepared: PreparedImages) -> int:
-    """The number of rows per epoch: all training rows, including the repetitions that balance the sources."""
+    """The number of rows per epoch: the augmented pictures, or all training rows with the repetitions for balance."""
+    if experiment.training.augmented_pictures is not None:
+        return int(experiment.training.augmented_pictures)
     sources = [rows[TRAIN] for rows in prepared.sources.values() if rows[TRAIN]]
     return max(sources) * len(sources) if experiment.training.balance else sum(sources)
 
@@ -45,21 +57,62 @@ def network_training(
         prepared: the images.
         folder: absolute path for the checkpoints, and for the rows if those in the store cannot be used as they are.
     """
-    rows = rows_per_epoch(experiment, prepared)
+    # the subsets of a study have no samples of their own
+    samples = Samples.of(prepared.samples) if experiment.training.diagnostics and prepared.folder else None
+    if experiment.training.augmented_pictures is None:
+        frozen, paths = None, training_rows(storage, experiment, prepared, folder)
+    else:
+        frozen = _frozen_layers(experiment, prepared)
+        paths = _write_outputs(spark, storage, experiment, prepared, frozen, folder)
+        if samples is not None:
+            samples = replace(samples, pixels=to_bytes(frozen.predict(samples.pixels, verbose=0)))
     return NetworkTraining(
         spark,
-        training_store(folder, training_rows(storage, experiment, prepared, folder)),
+        training_store(folder, paths),
         Checkpoints(f"{folder}/checkpoints"),
         experiment.network,
         experiment.training,
         prepared.shape,
         len(prepared.class_names),
         prepared.normalization,
-        rows,
+        rows_per_epoch(experiment, prepared),
         experiment.seed,
-        # the subsets of a study have no samples of their own
-        samples=Samples.of(prepared.samples) if experiment.training.diagnostics and prepared.folder else None,
+        split=frozen is not None,
+        samples=samples,
     )
+
+
+def _frozen_layers(experiment: NetworkExperiment, prepared: PreparedImages) -> keras.Model:
+    # the same seed as in the training: a backbone without pretrained weights has the same random ones
+    keras.utils.set_random_seed(experiment.seed)
+    model = build_network(experiment.network, prepared.shape, len(prepared.class_names), prepared.normalization)
+    return split_network(model)[0]
+
+
+def _write_outputs(
+    spark: SparkSession,
+    storage: Storage,
+    experiment: NetworkExperiment,
+    prepared: PreparedImages,
+    frozen: keras.Model,
+    folder: str,
+) -> dict[str, str]:
+    """Write what comes out of the frozen layers for augmented training pictures and for validation pictures."""
+    pictures = rows_per_epoch(experiment, prepared)
+    outputs = FrozenOutputs(
+        spark.sparkContext.broadcast(to_onnx(frozen, {})), prepared.shape, frozen.output_shape[1],
+        experiment.training.augmentation, pictures, experiment.seed,
+    )  # fmt: skip
+    sizes = {TRAIN: pictures * outputs.row_bytes, VALIDATION: prepared.rows(VALIDATION) * outputs.row_bytes}
+    LOGGER.info(
+        f"augmenting {pictures:,} pictures, which pass through the frozen layers once:"
+        f" {sum(sizes.values()) / 1e9:.2f} GB in the store"
+    )
+    start = time.perf_counter()
+    features = prepared.pipeline.transform(prepared.images)
+    paths = write_rows(features, storage, folder, experiment.num_proc, sizes, outputs)
+    LOGGER.info(f"augmented, {pictures / (time.perf_counter() - start):,.0f} images/s")
+    return paths
 
 
 def training_rows(

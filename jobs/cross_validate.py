@@ -31,10 +31,11 @@ def main() -> None:
     from preprocessing.storage import Storage
 
     storage = Storage(spark)
+    assigned = {source.title: source.split for source in experiment.sources if source.split is not None}
     with open_study(spark, storage, experiment, "cross_validation") as opened:
         trainings = []
         for name in left_out(opened.prepared.images, experiment.by):
-            images = leave_out(opened.prepared.images, experiment.by, name, experiment.split, experiment.seed)
+            images = leave_out(opened.prepared.images, experiment.by, name, experiment.split, experiment.seed, assigned)
             with open_subset(opened, storage, images) as (fold, folder):
                 # the number of steps is the same as with all sources or signers
                 factor = rows_per_epoch(experiment, opened.prepared) / rows_per_epoch(experiment, fold)

@@ -25,7 +25,7 @@ def main() -> None:
     from experiments.network_training import network_training
     from experiments.study import open_study, open_subset, print_study, train_and_evaluate
     from preprocessing.schema import TRAIN
-    from preprocessing.splitting import keep_fraction
+    from preprocessing.splitting import keep_fractions
     from preprocessing.storage import Storage
 
     storage = Storage(spark)
@@ -34,7 +34,8 @@ def main() -> None:
         for fraction in sorted(experiment.fractions):
             # all sizes have the same number of steps: the fewer pictures, the more epochs
             settings = replace(experiment, training=experiment.training.times(1 / fraction))
-            images = keep_fraction(opened.prepared.images, fraction, experiment.seed)
+            fractions = dict.fromkeys(opened.prepared.sources, fraction)
+            images = keep_fractions(opened.prepared.images, fractions, experiment.seed)
             with open_subset(opened, storage, images) as (subset, folder):
                 rows = subset.rows(TRAIN)
                 LOGGER.info(f"training on {rows:,} pictures, {settings.training.all_epochs} epochs")

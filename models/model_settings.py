@@ -23,13 +23,20 @@ class Network:
         weights: Keras .h5 file with weights of keras.applications' ResNet50 for the backbone of resnet50, or none for
             random weights.
         head: units of the dense layers between a backbone and the softmax layer.
+        trainable_from: first layer of a backbone that is trained from the first epoch on, such as hand_116_conv. None:
+            the backbone is frozen.
     """
 
     name: NetworkName = "handshape"
     weights: str = "none"
     head: list[PositiveInt] = field(default_factory=lambda: [512, 256])
+    trainable_from: str | None = None
 
     def __post_init__(self) -> None:
+        if self.trainable_from is not None and self.name not in BACKBONES:
+            raise ValueError(
+                f"network.trainable_from belongs to {' and '.join(BACKBONES)}, and network.name is {self.name}"
+            )
         if self.weights != "none" and self.name != "resnet50":
             raise ValueError(f"network.weights belongs to resnet50, and network.name is {self.name}")
 

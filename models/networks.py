@@ -15,7 +15,7 @@ from keras.applications import ResNet50
 
 from models.errors import TrainingError
 from models.hand_backbone import hand_features
-from models.model_settings import Network
+from models.model_settings import BACKBONES, Network
 from preprocessing.normalization import Normalization
 
 Shape = tuple[int, int, int]
@@ -35,16 +35,21 @@ def build_network(settings: Network, shape: Shape, num_classes: int, normalizati
         normalization: normalization of the pixels; networks with a pretrained backbone ignore it and use their own.
 
     Raises:
-        TrainingError: the pictures are too small for the network, or its weights cannot be loaded.
+        TrainingError: the pictures are too small for the network, its weights cannot be loaded, or it does not have the
+            layer from which on it is to be trained.
     """
     try:
+        if settings.name not in BACKBONES:
+            return NETWORKS[settings.name](shape, num_classes, normalization)
         if settings.name == "resnet50":
-            return resnet50(shape, num_classes, settings.head, settings.weights)
-        if settings.name == "handshape_photo":
-            return handshape_photo(shape, num_classes, settings.head)
-        return NETWORKS[settings.name](shape, num_classes, normalization)
+            model = resnet50(shape, num_classes, settings.head, settings.weights)
+        else:
+            model = handshape_photo(shape, num_classes, settings.head)
     except ValueError as error:
         raise TrainingError(f"network {settings.name} cannot take pictures of {shape}: {error}") from error
+    if settings.trainable_from is not None:
+        unfreeze(model, settings.trainable_from, "network.trainable_from")
+    return model
 
 
 def _input_layers(shape: Shape, normalization: Normalization) -> list[layers.Layer]:
@@ -207,10 +212,15 @@ def handshape_photo(shape: Shape, num_classes: int, head: list[int]) -> Model:
     return Model(pixels, layers.Dense(num_classes, activation="softmax")(features), name="handshape_photo")
 
 
-def unfreeze(model: Model, layer: str) -> None:
+def unfreeze(model: Model, layer: str, option: str = "training.fine_tuning.layer") -> None:
     """Make a network trainable from this layer on.
 
     Batch normalizations are left out, because the statistics of small batches would degrade them.
+
+    Args:
+        model: the network.
+        layer: the name of the layer.
+        option: the option that names the layer, for the message of an error.
 
     Raises:
         TrainingError: the network does not have this layer.
@@ -218,9 +228,7 @@ def unfreeze(model: Model, layer: str) -> None:
     names = [candidate.name for candidate in model.layers]
     if layer not in names:
         blocks = ", ".join(name for name in names if name.endswith(("_1_conv", "_depthwise")))
-        raise TrainingError(
-            f"training.fine_tuning.layer is {layer}; {model.name} has no such layer; its blocks start at {blocks}"
-        )
+        raise TrainingError(f"{option} is {layer}; {model.name} has no such layer; its blocks start at {blocks}")
     for candidate in model.layers[names.index(layer) :]:
         candidate.trainable = not isinstance(candidate, layers.BatchNormalization)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import yaml
-from jsonargparse.typing import OpenUnitInterval, PositiveInt
+from jsonargparse.typing import ClosedUnitInterval, OpenUnitInterval, PositiveInt
 
 # Smaller pictures are unrecognizable, and no network takes larger ones.
 SIZES = range(8, 1025)
@@ -22,13 +22,19 @@ class Source:
         name: the name of the source in the report. None: the name of the folder.
         pattern: a regular expression that is searched for in the path of each file within the folder. Its named groups
             describe the picture: label (default: the name of the file's folder), signer, frame (a number).
+        split: train, validation or test, the split that all pictures of the source are in. None: they are divided.
+        fraction: the fraction of the source's training pictures that is used.
     """
 
     path: str
     name: str | None = None
     pattern: str | None = None
+    split: Literal["train", "validation", "test"] | None = None
+    fraction: ClosedUnitInterval = 1.0
 
     def __post_init__(self) -> None:
+        if self.fraction == 0:
+            raise ValueError(f"sources.fraction of {self.title} is 0; it must be above 0 and at most 1")
         if self.pattern is None:
             return
         try:

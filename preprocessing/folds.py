@@ -1,5 +1,6 @@
 """Datasets for cross-validation: one source, one signer or one fold is left out of the training pictures."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 from pyspark.sql import DataFrame, Window
@@ -8,7 +9,7 @@ from pyspark.sql import functions as F
 from preprocessing.data_settings import Split
 from preprocessing.errors import InputError
 from preprocessing.schema import TEST, TRAIN
-from preprocessing.splitting import split_by_group, split_by_row
+from preprocessing.splitting import divide
 
 By = Literal["source", "signer"]
 
@@ -28,7 +29,9 @@ def left_out(images: DataFrame, by: By) -> list[str]:
     return names
 
 
-def leave_out(images: DataFrame, by: By, name: str, split: Split, seed: int) -> DataFrame:
+def leave_out(
+    images: DataFrame, by: By, name: str, split: Split, seed: int, assigned: Mapping[str, str] | None = None
+) -> DataFrame:
     """Replace the test pictures of a table with those of one source or signer, which is left out of training.
 
     Pictures left out whose class has no remaining training pictures are dropped.
@@ -39,13 +42,14 @@ def leave_out(images: DataFrame, by: By, name: str, split: Split, seed: int) -> 
         name: the name of the source or signer to leave out.
         split: the settings by which validation pictures are held out from the remaining ones.
         seed: the seed of the split.
+        assigned: the split of each source whose pictures all belong to one split.
 
     Raises:
         InputError: the remaining pictures have fewer groups than splits.
     """
     not_test = images.where(F.col("split") != TEST)
-    divide = split_by_group if split.by == "group" else split_by_row
-    remaining = divide(not_test.where(F.col(by) != name).withColumn("split", F.lit(TRAIN)), split, seed)
+    others = not_test.where(F.col(by) != name).withColumn("split", F.lit(TRAIN))
+    remaining = divide(others, split, seed, assigned or {})
     remaining = remaining.select(images.columns)
     trained = remaining.where(F.col("split") == TRAIN).select("label").distinct()
     evaluation = not_test.where(F.col(by) == name).withColumn("split", F.lit(TEST))

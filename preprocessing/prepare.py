@@ -38,10 +38,9 @@ from preprocessing.splitting import (
     check_classes,
     check_sources_agree,
     count_images,
-    keep_fraction,
+    divide,
+    keep_fractions,
     rows_to_divide,
-    split_by_group,
-    split_by_row,
 )
 from preprocessing.storage import Storage, reader
 
@@ -111,12 +110,12 @@ class PreparedImages:
 
     @property
     def balance(self) -> Counts:
-        """Row counts by source: ``read`` is the sum of ``used``, ``rejected`` and ``left out by --fraction``."""
+        """Row counts by source: ``read`` is the sum of ``used``, ``rejected`` and ``left out by fraction``."""
         balance: Counts = {}
         for source, read in self.rejections.rows.items():
             used, usable = sum(self.sources.get(source, {}).values()), self.rejections.usable.get(source, 0)
             balance[source] = {"read": read, "used": used, "rejected": read - usable}
-            balance[source]["left out by --fraction"] = usable - used
+            balance[source]["left out by fraction"] = usable - used
         return balance
 
     @property
@@ -216,7 +215,7 @@ def prepare_images(
     pool.shutdown(wait=False)
     counted = count_images(images)
     used = {source: sum(rows.values()) for source, rows in counted.sources.items()}
-    if sources.fraction == 1:
+    if not sources.fractions:
         check_counts("used", rejections.usable, used)
     check_classes(counted.class_counts)
     if len(sources.folders) > 1:
@@ -241,17 +240,17 @@ def _divide(usable: DataFrame, sources: Sources) -> DataFrame:
     """Assign a split and a group to every usable row."""
     if sources.split.by == "group":
         usable.sparkSession.sparkContext.setCheckpointDir(sources.work)
-        divided = split_by_group(_with_groups(usable, sources), sources.split, sources.seed)
-    else:
-        divided = split_by_row(usable, sources.split, sources.seed)
-    return divided if sources.fraction == 1 else keep_fraction(divided, sources.fraction, sources.seed)
+        usable = _with_groups(usable, sources)
+    divided = divide(usable, sources.split, sources.seed, sources.assigned)
+    return keep_fractions(divided, sources.fractions, sources.seed) if sources.fractions else divided
 
 
 def _near_duplicates(usable: DataFrame, divided: DataFrame, sources: Sources) -> dict[str, NearDuplicates]:
     """Count the near-duplicates of the split and, if it is by group, those that a split by row would have."""
     counts = {"split": count_near_duplicates(divided, sources.seed)}
     if sources.split.by == "group":
-        counts["split_by_row"] = count_near_duplicates(split_by_row(usable, sources.split, sources.seed), sources.seed)
+        by_row = divide(usable, replace(sources.split, by="row"), sources.seed, sources.assigned)
+        counts["split_by_row"] = count_near_duplicates(by_row, sources.seed)
     return counts
 
 

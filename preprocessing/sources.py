@@ -38,6 +38,17 @@ class Sources:
     seed: int
     components: int | None = None
 
+    @property
+    def assigned(self) -> dict[str, str]:
+        """The split of each source whose pictures all belong to one split, by the source's title."""
+        return {source.title: source.split for source in self.folders if source.split is not None}
+
+    @property
+    def fractions(self) -> dict[str, float]:
+        """The fraction of its training pictures that is used, by the title of each source that is not used whole."""
+        fractions = {source.title: self.fraction * source.fraction for source in self.folders}
+        return {title: fraction for title, fraction in fractions.items() if fraction < 1}
+
 
 def list_sources(storage: Storage, sources: Sources) -> dict[Source, Listing]:
     """List the files in the folder of each source.

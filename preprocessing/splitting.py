@@ -1,6 +1,7 @@
 """Divides pictures into training, validation and test sets: the same ones in every run, on any number of executors."""
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -16,6 +17,29 @@ SplitFractions = dict[str, float]
 PUBLISHED = (VALIDATION, TEST)
 # Groups with the same values in these columns are divided together.
 _STRATUM_COLUMNS = ("source", "stratum", "needs_test", "has_validation")
+
+
+def divide(rows: DataFrame, settings: Split, seed: int, assigned: Mapping[str, str]) -> DataFrame:
+    """Divide the pictures by row or by group, as the settings say.
+
+    Args:
+        rows: see :func:`split_by_row` and :func:`split_by_group`.
+        settings: the fractions, and what is divided.
+        seed: the seed of the hash.
+        assigned: the split of each source whose pictures all belong to one split.
+
+    Raises:
+        InputError: see :func:`split_by_group`.
+    """
+    split = split_by_group if settings.by == "group" else split_by_row
+    if not assigned:
+        return split(rows, settings, seed)
+    is_assigned = F.col("source").isin(*assigned)
+    split_of_source = F.create_map(*[F.lit(value) for pair in assigned.items() for value in pair])
+    undivided = rows.where(is_assigned).withColumn("split", split_of_source[F.col("source")])
+    if settings.by == "row":
+        undivided = undivided.withColumn("group", F.col("id"))
+    return split(rows.where(~is_assigned), settings, seed).unionByName(undivided)
 
 
 def split_by_row(rows: DataFrame, settings: Split, seed: int) -> DataFrame:
@@ -135,16 +159,20 @@ def _assign(fractions: SplitFractions, groups: pd.DataFrame) -> pd.DataFrame:
     return groups[["group"]].assign(assigned=pd.Series(assigned, index=groups.index))
 
 
-def keep_fraction(rows: DataFrame, fraction: float, seed: int) -> DataFrame:
-    """Keep this fraction of each class's training pictures; a smaller fraction is a subset of a larger one.
+def keep_fractions(rows: DataFrame, fractions: Mapping[str, float], seed: int) -> DataFrame:
+    """Keep a fraction of each class's training pictures; a smaller fraction is a subset of a larger one.
 
     Args:
         rows: the columns ``id``, ``label``, ``source`` and ``split``.
-        fraction: the fraction of the training pictures to keep, 0..1.
+        fractions: the fraction of the training pictures to keep, 0..1, by source. Sources that are not in it are kept
+            whole.
         seed: the seed of the hash; another seed keeps other pictures.
     """
     stratum = Window.partitionBy("source", "split", "label")
     rank = F.row_number().over(stratum.orderBy(F.xxhash64(F.lit(seed + 1), "id"), "id"))
+    fraction = F.lit(1.0)
+    for source, kept_of_source in fractions.items():
+        fraction = F.when(F.col("source") == source, kept_of_source).otherwise(fraction)
     kept = F.greatest(F.lit(1), F.round(F.count(F.lit(1)).over(stratum) * fraction))
     rows = rows.withColumn("kept", (F.col("split") != TRAIN) | (rank <= kept))
     return rows.where("kept").drop("kept")

@@ -1,5 +1,8 @@
 """Random changes to training pictures that a camera or a hand may cause without changing the letter."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import tensorflow as tf
 
 from training.training_settings import Augmentation
@@ -63,6 +66,15 @@ def augment(pixels: tf.Tensor, shape: tuple[int, int, int], amounts: Augmentatio
         images = tf.where(erased[..., None], noise, images)
     images = tf.cast(tf.clip_by_value(tf.round(images), 0, 255), tf.uint8)
     return tf.reshape(images, [-1, height * width * channels])
+
+
+def augment_rows(
+    pixels: np.ndarray, shape: tuple[int, int, int], amounts: Augmentation, seed: Sequence[int]
+) -> np.ndarray:
+    """The same for arrays, for use outside of a TensorFlow graph."""
+    if amounts == Augmentation():
+        return pixels
+    return augment(tf.constant(pixels), shape, amounts, tf.constant(seed, dtype=tf.int64)).numpy()
 
 
 # A pixel whose color differs from the edge color by this distance, of 255, is blended as half background.

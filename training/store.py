@@ -13,6 +13,7 @@ from preprocessing.features_store import PART_FILE_BYTES, write_part_files
 from preprocessing.file_systems import PyarrowFileSystem, is_url, open_url, scheme_of
 from preprocessing.schema import TRAIN, VALIDATION
 from preprocessing.storage import Storage
+from training.frozen_outputs import FrozenOutputs
 
 PIXELS, LABEL = "pixels", "label_index"
 
@@ -57,7 +58,12 @@ def training_store(folder: str, paths: dict[str, str]) -> Store:
 
 
 def write_rows(
-    features: DataFrame, storage: Storage, folder: str, num_proc: int, sizes: dict[str, int]
+    features: DataFrame,
+    storage: Storage,
+    folder: str,
+    num_proc: int,
+    sizes: dict[str, int],
+    frozen: FrozenOutputs | None = None,
 ) -> dict[str, str]:
     """Write the training and validation rows for Horovod, unless they exist already.
 
@@ -70,6 +76,7 @@ def write_rows(
         folder: absolute path for the rows; all executors must be able to read it.
         num_proc: number of Horovod processes.
         sizes: number of bytes of each split's pixels.
+        frozen: the frozen layers of the network, whose outputs are written instead of the pixels.
 
     Returns:
         The path of each split's rows.
@@ -78,7 +85,8 @@ def write_rows(
     for split, path in paths.items():
         if storage.exists(f"{path}/_SUCCESS") and has_enough_part_files(storage, path, num_proc):
             continue
-        rows = features.where(F.col("split") == split).select(PIXELS, F.col(LABEL).cast("int").alias(LABEL))
+        rows = features.where(F.col("split") == split) if frozen is None else frozen.of(features, split)
+        rows = rows.select(PIXELS, F.col(LABEL).cast("int").alias(LABEL))
         # A multiple of num_proc, so that each process reads the same number of part files.
         part_files = num_proc * max(PART_FILES_PER_PROCESS, math.ceil(sizes[split] / PART_FILE_BYTES / num_proc))
         write_part_files(rows, path, part_files)

@@ -21,6 +21,7 @@ import evaluation
 import models
 import training
 from models.errors import TrainingError
+from models.frozen_layers import split_network
 from models.model_settings import Network
 from models.networks import build_network, unfreeze
 from models.optimizers import compile_arguments
@@ -44,7 +45,7 @@ from training.diagnostics.profiler import Profile
 from training.progression import has_finished
 from training.store import LABEL, PIXELS
 from training.trained_network import Failure, TrainedNetwork
-from training.training_settings import Training
+from training.training_settings import Augmentation, Training
 
 LOGGER = logging.getLogger("handshape")
 
@@ -78,6 +79,8 @@ class NetworkTraining:
         rows: the number of training rows in the store, to compute the speed.
         seed: the seed of the initial weights, the order of the rows and the augmentation.
         start: the initial weights. None: those that the network is built with.
+        split: whether the rows are outputs of the frozen layers, see :mod:`training.frozen_outputs`, and the other
+            layers are trained on them.
         first_layer: the first layer that is trained, see :func:`models.networks.unfreeze`. None: the network's default.
         samples: training pictures for the diagnostics. None: diagnostics are switched off.
         trial: the trial of a search. It receives each epoch, except those of fine-tuning, and may stop the training.
@@ -96,6 +99,7 @@ class NetworkTraining:
     rows: int
     seed: int
     start: list[np.ndarray] | None = None
+    split: bool = False
     first_layer: str | None = None
     samples: Samples | None = None
     trial: TrialReporter | None = None
@@ -149,8 +153,9 @@ class NetworkTraining:
             failures[-1] |= {"seconds": 0.0, "num_proc": num_proc}
         return self._best(last, failures)
 
-    def _model(self, weights: list[np.ndarray] | None) -> keras.Model:
-        """Build the network, with these weights if they are given."""
+    def build(self, weights: list[np.ndarray] | None = None) -> keras.Model:
+        """Build the network, with these weights or else those to start from."""
+        weights = self.start if weights is None else weights
         keras.utils.set_random_seed(self.seed)
         network = self.network if weights is None else dataclasses.replace(self.network, weights="none")
         model = build_network(network, self.shape, self.num_classes, self.normalization)
@@ -233,8 +238,10 @@ class NetworkTraining:
             ),
             backend_env=process_environment(cores) | timeline,
             store=self.store,
-            data_module=data_module(self.shape, self.num_classes, self.settings.augmentation),
-            model=self._model(self.start),
+            data_module=data_module(
+                self.shape, self.num_classes, Augmentation() if self.split else self.settings.augmentation
+            ),
+            model=split_network(self.build())[1] if self.split else self.build(),
             **compile_arguments(self.settings.optimizer, self.settings.learning_rate, self.settings.label_smoothing),
             feature_cols=[PIXELS],
             label_cols=[LABEL],
@@ -272,7 +279,12 @@ class NetworkTraining:
     def _best(self, last: Checkpoint, failures: list[Failure]) -> TrainedNetwork:
         # A new model from the weights: without the state of the optimizer, three times as large, and without Horovod's
         # wrapper of the optimizer.
-        model = self._model(self.checkpoints.read(last.best_epoch).weights)
+        weights = self.checkpoints.read(last.best_epoch).weights
+        if self.split:
+            model = self.build()
+            split_network(model)[1].set_weights(weights)
+        else:
+            model = self.build(weights)
         return TrainedNetwork.of(last.history, model, failures)
 
 

@@ -77,6 +77,10 @@ class Training:
             gradients, dead units, classes that are never predicted, labels that do not match their pictures, and
             overfitting. Each finding is printed as one line that names the setting to change.
         augmentation: random changes to the training pictures.
+        augmented_pictures: number of augmented training pictures, with equally many of each source and, within it, of
+            each class, that pass through the frozen layers of a backbone once, before the training. Each epoch trains
+            the other layers on the stored results. None: pictures are augmented anew in each epoch, and pass through
+            all layers.
         fine_tuning: additional epochs for networks with a backbone. None: no fine-tuning.
     """
 
@@ -93,6 +97,7 @@ class Training:
     precision: Literal["float32", "bfloat16"] = "float32"
     diagnostics: bool = field(default=True, metadata={"runtime": True})  # may differ when training is resumed
     augmentation: Augmentation = field(default_factory=Augmentation)
+    augmented_pictures: PositiveInt | None = None
     fine_tuning: FineTuning | None = None
 
     @property

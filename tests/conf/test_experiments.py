@@ -86,6 +86,8 @@ class Experiment:
             return ["--forest.trees", 2]
         options = ["--num-proc", 1, "--training.epochs", 1]
         options += ["--preprocessing.size", min(self.size, MAX_SIZE)]
+        if "augmented_pictures" in self.fields["training"]:
+            options += ["--training.augmented-pictures", 120]
         if "fine_tuning" in self.fields["training"]:
             options += ["--training.fine-tuning.epochs", 1]
         if self.job == "tune":
@@ -187,7 +189,9 @@ def test_prediction_reaches_the_accuracy_of_the_run(
     predicted: Callable[[Experiment, str], Path],
 ) -> None:
     expected = metrics(finished(experiment))["test"]["sources"]
-    predictions = {Path(source).name: metrics(predicted(experiment, source)) for source in experiment.sources}
+    # sources whose pictures are all trained on have no test pictures
+    tested = [source for source in experiment.sources if Path(source).name in expected]
+    predictions = {Path(source).name: metrics(predicted(experiment, source)) for source in tested}
     assert {name: (source["labeled"], source["accuracy"]) for name, source in predictions.items()} == {
         name: (source["rows"], source["accuracy"]) for name, source in expected.items()
     }

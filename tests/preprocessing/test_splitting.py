@@ -1,6 +1,7 @@
 """Tests of the division of rows and groups into splits."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,8 @@ from preprocessing.splitting import (
     CountedImages,
     _assign,
     count_images,
-    keep_fraction,
+    divide,
+    keep_fractions,
     split_by_group,
     split_by_row,
 )
@@ -90,11 +92,11 @@ def published(spark: SparkSession) -> DataFrame:
     return spark.createDataFrame(rows, "id string, label string, source string, split string, group string")
 
 
-@pytest.mark.parametrize("divide", [split_by_row, split_by_group])
+@pytest.mark.parametrize("split_by", [split_by_row, split_by_group])
 def test_published_splits_are_kept_and_only_missing_ones_are_held_out(
-    published: DataFrame, divide: Callable[[DataFrame, Split, int], DataFrame]
+    published: DataFrame, split_by: Callable[[DataFrame, Split, int], DataFrame]
 ) -> None:
-    divided = divide(published, Split("group", validation=0.2, test=0.1), 0).toPandas()
+    divided = split_by(published, Split("group", validation=0.2, test=0.1), 0).toPandas()
     assert {source: rows["split"].value_counts().to_dict() for source, rows in divided.groupby("source")} == DIVIDED
     splits = published.where("split in ('validation', 'test')").toPandas().set_index("id")["split"]
     assert divided.set_index("id")["split"][splits.index].to_dict() == splits.to_dict()
@@ -110,12 +112,30 @@ def test_near_duplicates_of_a_source_with_a_validation_set_are_not_held_out_with
     assert [row["id"] for row in divided.where("split = 'validation'").collect()] == ["own"]
 
 
+@pytest.mark.parametrize("by", ["row", "group"])
+def test_a_source_may_be_in_one_split_as_a_whole(spark: SparkSession, by: Any) -> None:
+    rows = [(f"{source}{i}", "A", source, None, f"{source}{i // 2}") for source in ("a", "b", "c") for i in range(20)]
+    table = spark.createDataFrame(rows, "id string, label string, source string, split string, group string")
+    divided = divide(table, Split(by, validation=0.2, test=0.2), 0, {"a": "train", "b": "validation"}).toPandas()
+    splits = divided.groupby("source")["split"].agg(lambda values: sorted(set(values)))
+    assert splits.to_dict() == {"a": ["train"], "b": ["validation"], "c": ["test", "train", "validation"]}
+    assert len(divided) == 60
+    assert divided["group"].notna().all()
+
+
+def test_sources_may_keep_different_fractions(spark: SparkSession) -> None:
+    rows = [(f"{source}{i}", "A", source, "train") for source in "abc" for i in range(40)]
+    table = spark.createDataFrame(rows, "id string, label string, source string, split string")
+    kept = keep_fractions(table, {"a": 0.5, "b": 0.1}, 0).toPandas()
+    assert kept["source"].value_counts().to_dict() == {"a": 20, "b": 4, "c": 40}
+
+
 def test_a_fraction_applies_to_every_class_and_a_smaller_one_is_a_subset(spark: SparkSession) -> None:
     rows = [(f"{i}", "AB"[i % 2], "s", "train" if i % 10 else "test") for i in range(400)]
     table = spark.createDataFrame(rows, "id string, label string, source string, split string")
 
     def kept_ids(fraction: float) -> set[str]:
-        kept = keep_fraction(table, fraction, 0).toPandas()
+        kept = keep_fractions(table, {"s": fraction}, 0).toPandas()
         counts = kept.groupby(["label", "split"]).size()
         assert counts["A"].to_dict() == {"test": 40, "train": round(160 * fraction)}
         assert counts["B"].to_dict() == {"train": round(200 * fraction)}
