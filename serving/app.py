@@ -22,7 +22,7 @@ from starlette.exceptions import HTTPException as StarletteError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.batching import Batcher
-from serving.bodies import read_body, reading_cost
+from serving.bodies import pixels_of, read_body, reading_cost
 from serving.errors import BodyError
 from serving.intake import BoundedBodies
 from serving.limits import Limits
@@ -98,16 +98,16 @@ class Service:
                 content_type = request.headers.get("content-type", "")
                 encoding = request.headers.get("content-encoding", "").strip().lower()
                 settings = self.recognizer.preprocessing
-                cost = reading_cost(body, content_type, encoding)
-                pixels = await self.workers.run(cost, read_body, body, content_type, settings, limits, encoding)
-                probabilities = await self._probabilities(pixels)
+                cost = reading_cost(body, content_type, settings, encoding)
+                pictures = await self.workers.run(cost, read_body, body, content_type, settings, limits, encoding)
+                probabilities = await self._probabilities(pixels_of(pictures))
         except TimeoutError as error:
             raise HTTPException(504, f"no answer within {limits.seconds:g} seconds") from error
         finally:
             self._active_predictions -= 1
-        self._pictures.inc(len(pixels))
-        request.state.pictures = len(pixels)
-        return predictions_of(self.recognizer, probabilities)
+        self._pictures.inc(len(pictures))
+        request.state.pictures = len(pictures)
+        return predictions_of(self.recognizer, probabilities, [picture.hand for picture in pictures])
 
     async def _probabilities(self, pixels: np.ndarray) -> np.ndarray:
         if self._pixel_bytes + pixels.nbytes > self.limits.memory:
@@ -126,7 +126,8 @@ class Service:
         """Describe the network that is served."""
         limits = {name: float(value) for name, value in asdict(self.limits).items()}
         class_names, pictures = self.recognizer.class_names, sorted(self.pictures)
-        return Model(model=self.recognizer.name, class_names=class_names, pictures=pictures, limits=limits)
+        crop = self.recognizer.preprocessing.crop
+        return Model(model=self.recognizer.name, class_names=class_names, pictures=pictures, crop=crop, limits=limits)
 
     def picture(self, letter: str) -> Response:
         """The example picture of a class."""

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from preprocessing.data_settings import Preprocessing
-from preprocessing.decoding import decode, resize_pixels
+from preprocessing.decoding import MIN_SEARCHED_SIDE, Decoded, decode, resize_pixels
 from preprocessing.parsing import HEADER, SIDE, UNLABELED_HEADER, parse_line
 from serving.errors import BodyError, shorten
 from serving.limits import Limits
@@ -23,6 +23,8 @@ from serving.pixel_arrays import from_array, from_lists, read_npy, shapes
 
 # Pillow's other decoders are not hardened against files from untrusted clients.
 _FORMATS = ("JPEG", "PNG")
+# A search for a hand takes as long as decoding this many pixels.
+_SEARCH_COST = 800_000
 # Characters of a CSV line: 784 numbers take about 3,000, and may have spaces, quotes and leading zeros.
 _MAX_LINE = 64 * 1024
 # Decoding passes over each pixel once, or once per scan of a progressive JPEG; encoders write ten scans.
@@ -36,8 +38,8 @@ CONTENT_ENCODINGS = ("", "identity", *_GZIP)
 
 def read_body(
     body: bytes, content_type: str, settings: Preprocessing, limits: Limits, encoding: str = ""
-) -> np.ndarray:
-    """Read pictures and bring them to the size and color of the run's pictures.
+) -> list[Decoded]:
+    """Read pictures, crop them to their hands and bring them to the size and color of the run's pictures.
 
     The cost of a body is checked before it arises: nothing is decompressed, decoded or converted to an array before its
     size is known.
@@ -50,7 +52,7 @@ def read_body(
         encoding: one of ``CONTENT_ENCODINGS``.
 
     Returns:
-        ``uint8`` of shape ``(n, pixels)``.
+        The pictures, all of which have pixels.
 
     Raises:
         BodyError: 415 for an unknown content type, 413 if a limit is exceeded, 400 if the body is not of its content
@@ -64,15 +66,20 @@ def read_body(
         body = _unzip(body, limits)
     if not body:
         raise BodyError(400, "the body is empty")
-    return np.stack([np.frombuffer(row, dtype=np.uint8) for row in CONTENT_TYPES[media_type](body, settings, limits)])
+    return CONTENT_TYPES[media_type](body, settings, limits)
 
 
-def reading_cost(body: bytes, content_type: str, encoding: str = "") -> float:
+def pixels_of(pictures: list[Decoded]) -> np.ndarray:
+    """The pixels of pictures, ``uint8`` of shape ``(n, pixels)``."""
+    return np.stack([np.frombuffer(picture.pixels or b"", dtype=np.uint8) for picture in pictures])
+
+
+def reading_cost(body: bytes, content_type: str, settings: Preprocessing, encoding: str = "") -> float:
     """Estimated cost of reading a body, in decoded pixels; infinite if it is not known before the body is read."""
     if encoding in _GZIP:
         return math.inf
     if content_type.strip().lower().startswith("image/"):
-        return declared_pixels(body)
+        return declared_pixels(body) + (_SEARCH_COST if settings.crop == "hand" else 0)
     # more than one object means picture files, {"b64": "..."}, within the outer object
     return math.inf if "json" in content_type.lower() and body.count(b"{") > 1 else len(body)
 
@@ -97,8 +104,14 @@ class _DecodingCost:
 
     pixels: int = 0
     scanned_pixels: int = 0  # each pixel counts once per scan
+    searches: int = 0
 
-    def add(self, width: int, height: int, scans: int, limits: Limits) -> None:
+    def add(self, width: int, height: int, scans: int, is_searched: bool, limits: Limits) -> None:
+        self.searches += is_searched
+        if self.searches > limits.searches:
+            raise BodyError(
+                413, f"{self.searches:,} pictures to search for a hand; {limits.searches:,} a request are the most"
+            )
         self.pixels += width * height
         self.scanned_pixels += width * height * scans
         size = f"{width} x {height}"
@@ -113,18 +126,19 @@ class _DecodingCost:
 
 def _read_picture(
     content: bytes, settings: Preprocessing, limits: Limits, cost: _DecodingCost, prefix: str = ""
-) -> bytes:
+) -> Decoded:
     """Decode a JPEG or PNG as in training; error messages begin with ``prefix``, the picture's position."""
     try:
         stripped, scans = strip_metadata(content)
-        cost.add(*_size(stripped), scans, limits)
+        size = _size(stripped)
+        cost.add(*size, scans, settings.crop == "hand" and min(size) >= MIN_SEARCHED_SIDE, limits)
     except BodyError as error:
         raise BodyError(error.status, f"{prefix}{error}") from error
     decoded = decode(stripped, settings, _FORMATS)
     if decoded.pixels is None:
         status = 413 if decoded.reason == "too large a picture" else 422
         raise BodyError(status, f"{prefix}{decoded.reason}: {decoded.detail}")
-    return decoded.pixels
+    return decoded
 
 
 def _size(content: bytes) -> tuple[int, int]:
@@ -135,16 +149,16 @@ def _size(content: bytes) -> tuple[int, int]:
         return 0, 0
 
 
-def _picture(body: bytes, settings: Preprocessing, limits: Limits) -> list[bytes]:
+def _picture(body: bytes, settings: Preprocessing, limits: Limits) -> list[Decoded]:
     return [_read_picture(body, settings, limits, _DecodingCost())]
 
 
-def _csv(body: bytes, settings: Preprocessing, limits: Limits) -> list[bytes]:
+def _csv(body: bytes, settings: Preprocessing, limits: Limits) -> list[Decoded]:
     try:
         lines = io.StringIO(body.decode("utf-8-sig"), newline=None)
     except UnicodeDecodeError as error:
         raise BodyError(400, f"the CSV is not UTF-8: {error.reason} at byte {error.start}") from error
-    pictures: list[bytes] = []
+    pictures: list[Decoded] = []
     labeled = False
     for number, line in enumerate(lines, 1):
         if len(line) > _MAX_LINE:
@@ -160,12 +174,12 @@ def _csv(body: bytes, settings: Preprocessing, limits: Limits) -> list[bytes]:
                 raise BodyError(422, f"line {number}: {parsed.reason}: {parsed.detail}")
             if len(pictures) == limits.pictures:
                 raise BodyError(413, f"line {number}: one picture too many; {_most_pictures(limits)}")
-            pictures.append(resize_pixels(parsed.pixels, (SIDE, SIDE, 1), settings))
+            pictures.append(Decoded(resize_pixels(parsed.pixels, (SIDE, SIDE, 1), settings)))
     _check_count(len(pictures), limits)
     return pictures
 
 
-def _json(body: bytes, settings: Preprocessing, limits: Limits) -> list[bytes]:
+def _json(body: bytes, settings: Preprocessing, limits: Limits) -> list[Decoded]:
     """Read ``{"instances": [...]}``: each instance is an array of pixels, or ``{"b64": "..."}`` with a picture file."""
     # one of these characters precedes each value but the first, and base64 contains none of them
     values = sum(body.count(character) for character in (b",", b"[", b"{"))
@@ -186,13 +200,13 @@ def _json(body: bytes, settings: Preprocessing, limits: Limits) -> list[bytes]:
     ]
 
 
-def _instance(instance: Any, settings: Preprocessing, limits: Limits, cost: _DecodingCost, prefix: str) -> bytes:
+def _instance(instance: Any, settings: Preprocessing, limits: Limits, cost: _DecodingCost, prefix: str) -> Decoded:
     if isinstance(instance, dict):
         encoded = instance.get("b64")
         if not isinstance(encoded, str):
             raise BodyError(422, f'{prefix}an object without "b64", a picture file in base 64')
         return _read_picture(_decode_base64(encoded, prefix), settings, limits, cost, prefix)
-    return from_lists(instance, settings, prefix)
+    return Decoded(from_lists(instance, settings, prefix))
 
 
 def _decode_base64(encoded: str, prefix: str) -> bytes:
@@ -207,14 +221,14 @@ def _decode_base64(encoded: str, prefix: str) -> bytes:
         raise BodyError(422, f"{prefix}b64 is no base 64: {shorten(str(error))}") from error
 
 
-def _numpy(body: bytes, settings: Preprocessing, limits: Limits) -> list[bytes]:
+def _numpy(body: bytes, settings: Preprocessing, limits: Limits) -> list[Decoded]:
     array = read_npy(body)
     if array.ndim == 0:
         raise BodyError(400, "no NumPy array (.npy) of pictures")
     # a single picture is one row of pixels, or has one of the shapes of a picture
     rows = array[np.newaxis] if array.ndim == 1 or array.shape in shapes(settings) else array
     _check_count(len(rows), limits)
-    return [from_array(row, settings, f"[{index}]: ") for index, row in enumerate(rows)]
+    return [Decoded(from_array(row, settings, f"[{index}]: ")) for index, row in enumerate(rows)]
 
 
 def _check_count(count: int, limits: Limits) -> None:
@@ -228,7 +242,7 @@ def _most_pictures(limits: Limits) -> str:
     return f"{limits.pictures:,} a request are the most"
 
 
-CONTENT_TYPES: dict[str, Callable[[bytes, Preprocessing, Limits], list[bytes]]] = {
+CONTENT_TYPES: dict[str, Callable[[bytes, Preprocessing, Limits], list[Decoded]]] = {
     "image/jpeg": _picture,
     "image/png": _picture,
     "text/csv": _csv,

@@ -11,6 +11,7 @@ class Limits:
         body: bytes of a request body, both as received and after decompression.
         pixels: width times height, summed over the pictures of a request.
         pictures: number of pictures in a request.
+        searches: number of pictures in a request that are searched for a hand, which takes 20 to 40 milliseconds.
         values: numbers, lists and objects in a JSON body. While Python parses them, all other threads wait.
         seconds: timeout of a request; receiving its head, receiving its body and answering it have this long each.
         requests: predictions in progress at the same time.
@@ -22,6 +23,7 @@ class Limits:
     body: int = 8 * 1024 * 1024
     pixels: int = 25_000_000
     pictures: int = 512
+    searches: int = 64
     values: int = 1_000_000
     seconds: float = 10.0
     requests: int = 64

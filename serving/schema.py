@@ -1,10 +1,11 @@
 """Schemas of requests and answers in the OpenAPI document."""
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, Field
 
+from preprocessing import hand_detection
 from serving.bodies import CONTENT_TYPES
 from serving.recognizer import Recognizer
 
@@ -16,10 +17,20 @@ class Likely(BaseModel):
     probability: float = Field(ge=0, le=1, examples=[0.02])
 
 
+class Hand(BaseModel):
+    """The largest hand in a picture; positions are fractions of the picture's width and height, from the top left."""
+
+    confidence: float = Field(ge=0, le=1, description="probability that it is a hand")
+    handedness: float = Field(ge=0, le=1, description="probability that it is a right hand, if nothing is mirrored")
+    box: list[float] = Field(min_length=4, max_length=4, description="left, top, right and bottom of the landmarks")
+    landmarks: list[list[float]] = Field(description="x, y and z of the wrist and of four joints of each finger")
+
+
 class Prediction(Likely):
     """The likeliest class of a picture, and the next likely ones, the likeliest first."""
 
     next: list[Likely]
+    hand: Hand | None = Field(description="null if there is no hand, or the picture was not searched for one")
 
 
 class Predictions(BaseModel):
@@ -47,6 +58,7 @@ class Model(BaseModel):
     model: str
     class_names: list[str]
     pictures: list[str] = Field(description="the classes that have an example picture")
+    crop: Literal["hand", "center"] = Field(description="what is cropped from a picture before it is recognized")
     limits: dict[str, float]
 
 
@@ -56,8 +68,10 @@ class Error(BaseModel):
     error: str
 
 
-def predictions_of(recognizer: Recognizer, probabilities: np.ndarray) -> Predictions:
-    """Convert a network's probabilities, ``float32`` of shape ``(n, classes)``, to an answer."""
+def predictions_of(
+    recognizer: Recognizer, probabilities: np.ndarray, hands: list[hand_detection.Hand | None]
+) -> Predictions:
+    """Convert a network's probabilities, ``float32`` of shape ``(n, classes)``, and the hands to an answer."""
     return Predictions(
         model=recognizer.name,
         predictions=[
@@ -65,9 +79,20 @@ def predictions_of(recognizer: Recognizer, probabilities: np.ndarray) -> Predict
                 letter=answer.letter,
                 probability=answer.probability,
                 next=[Likely(letter=letter, probability=probability) for letter, probability in answer.next],
+                hand=None if hand is None else _to_hand(hand),
             )
-            for answer in recognizer.answers(probabilities)
+            for answer, hand in zip(recognizer.answers(probabilities), hands, strict=True)
         ],
+    )
+
+
+def _to_hand(hand: hand_detection.Hand) -> Hand:
+    # a ten thousandth is less than a pixel
+    return Hand(
+        confidence=round(hand.confidence, 4),
+        handedness=round(hand.handedness, 4),
+        box=[round(value, 4) for value in hand.box],
+        landmarks=np.round(hand.landmarks.astype(float), 4).tolist(),
     )
 
 

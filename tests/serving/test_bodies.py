@@ -14,11 +14,12 @@ from PIL import Image
 
 from preprocessing.data_settings import Preprocessing
 from preprocessing.decoding import decode
-from serving.bodies import BodyError, read_body, reading_cost
+from serving.bodies import BodyError, pixels_of, read_body, reading_cost
 from serving.limits import Limits
 from tests.serving.hostile import BODIES, GZIP_BOMB, MB, PICTURES, jpeg_of_scans
 
 GRAY, COLOR = Preprocessing(), Preprocessing(size=64, color="rgb")
+CENTER = Preprocessing(crop="center")
 PIXELS = np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)
 
 
@@ -32,6 +33,10 @@ def npy(array: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, array)
     return buffer.getvalue()
+
+
+def read_pixels(body: bytes, content_type: str, settings: Preprocessing = GRAY, encoding: str = "") -> np.ndarray:
+    return pixels_of(read_body(body, content_type, settings, Limits(), encoding))
 
 
 PNG = encode(Image.fromarray(PIXELS))
@@ -54,20 +59,20 @@ ROW = ",".join(str(value) for value in PIXELS.ravel())
     ],
 )
 def test_a_picture_is_read_from_every_format(content_type: str, body: bytes) -> None:
-    assert np.array_equal(read_body(body, content_type, GRAY, Limits()), PIXELS.reshape(1, 784))
+    assert np.array_equal(read_pixels(body, content_type), PIXELS.reshape(1, 784))
 
 
 def test_a_photograph_is_prepared_as_in_training() -> None:
     photo = Image.fromarray(np.random.default_rng(1).integers(0, 256, (120, 90, 3), dtype=np.uint8))
     body = encode(photo, "JPEG")
-    assert read_body(body, "image/jpeg", COLOR, Limits()).tobytes() == decode(body, COLOR).pixels
+    assert read_pixels(body, "image/jpeg", COLOR).tobytes() == decode(body, COLOR).pixels
 
 
 def test_many_pictures_keep_their_order() -> None:
     rows = np.stack([PIXELS, 255 - PIXELS, PIXELS // 2]).reshape(3, 784)
-    assert np.array_equal(read_body(npy(rows), "application/x-npy", GRAY, Limits()), rows)
+    assert np.array_equal(read_pixels(npy(rows), "application/x-npy"), rows)
     lines = "\n".join(",".join(str(value) for value in row) for row in rows)
-    assert np.array_equal(read_body(lines.encode(), "text/csv", GRAY, Limits()), rows)
+    assert np.array_equal(read_pixels(lines.encode(), "text/csv"), rows)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +158,7 @@ def test_a_hostile_body_is_rejected_before_it_takes_memory(
 
 @pytest.mark.parametrize(("content_type", "body"), PICTURES.values(), ids=PICTURES)
 def test_metadata_of_a_picture_is_not_read(content_type: str, body: bytes) -> None:
-    assert read_body(body, content_type, GRAY, Limits()).tolist() == [[0] * 784]
+    assert read_pixels(body, content_type).tolist() == [[0] * 784]
 
 
 def test_the_total_scans_of_a_request_are_bounded() -> None:
@@ -186,7 +191,7 @@ ENCODED = base64.b64encode(PNG).decode()
 )
 def test_base64_is_read_in_all_common_forms(encoded: str) -> None:
     body = json.dumps({"instances": [{"b64": encoded}]}).encode()
-    assert np.array_equal(read_body(body, "application/json", GRAY, Limits()), PIXELS.reshape(1, 784))
+    assert np.array_equal(read_pixels(body, "application/json"), PIXELS.reshape(1, 784))
 
 
 def test_a_data_uri_that_is_not_base64_is_refused() -> None:
@@ -197,7 +202,7 @@ def test_a_data_uri_that_is_not_base64_is_refused() -> None:
 
 def test_a_gzip_body_is_decompressed_up_to_the_limit() -> None:
     compressed = gzip.compress(ROW.encode())
-    assert np.array_equal(read_body(compressed, "text/csv", GRAY, Limits(), "gzip"), PIXELS.reshape(1, 784))
+    assert np.array_equal(read_pixels(compressed, "text/csv", encoding="gzip"), PIXELS.reshape(1, 784))
     expected_errors = {
         GZIP_BOMB: (413, "8,388,608 bytes when it is unpacked"),
         ROW.encode(): (400, "the body is not gzip"),
@@ -213,12 +218,23 @@ def test_a_gzip_body_is_decompressed_up_to_the_limit() -> None:
         assert error.value.status == status
 
 
+def test_the_number_of_searches_for_a_hand_is_bounded() -> None:
+    picture = base64.b64encode(encode(Image.new("L", (64, 64)), "JPEG")).decode()
+    body = json.dumps({"instances": [{"b64": picture}] * 3}).encode()
+    assert len(read_body(body, "application/json", GRAY, Limits(searches=3))) == 3
+    assert len(read_body(body, "application/json", CENTER, Limits(searches=2))) == 3
+    with pytest.raises(BodyError, match=r"instances\[2\]: 3 pictures to search for a hand; 2 a request") as error:
+        read_body(body, "application/json", GRAY, Limits(searches=2))
+    assert error.value.status == 413
+
+
 def test_the_cost_of_a_body_is_known_before_it_is_read() -> None:
     for content_type in ("image/png", "IMAGE/PNG"):
-        assert reading_cost(PNG, content_type) == 28 * 28
-    assert reading_cost(gzip.compress(PNG), "image/png", "gzip") == math.inf
+        assert reading_cost(PNG, content_type, CENTER) == 28 * 28
+        assert reading_cost(PNG, content_type, GRAY) > 100_000  # as much as the search for a hand
+    assert reading_cost(gzip.compress(PNG), "image/png", GRAY, "gzip") == math.inf
     numbers = b'{"instances": [[1, 2]]}'
-    assert reading_cost(numbers, "application/json") == len(numbers)
+    assert reading_cost(numbers, "application/json", GRAY) == len(numbers)
     for encoding in ("utf-8", "utf-16"):
         body = '{"instances": [{"\\u00626\\u0034": ""}]}'.encode(encoding)
-        assert reading_cost(body, "application/json") == math.inf
+        assert reading_cost(body, "application/json", GRAY) == math.inf
