@@ -2,21 +2,27 @@
 
 const HOLD_TIME = 700 // milliseconds for which a letter is held until it counts
 const MIN_PROBABILITY = 0.5 // less likely letters are ignored
-const SIDE = 160 // side of the sent picture in pixels
+const SIDE = 160 // side in pixels of the sent picture if the server crops its center
+const LONG_SIDE = 480 // longer side in pixels of the sent picture if the server finds the hand in it
 const MAX_PENDING = 2 // concurrent requests: the next one is sent while one is being answered
 const SPECIAL = new Set(['Space', 'Del', 'Nothing'])
 
 const $ = (id) => document.getElementById(id)
 const video = $('video')
 const canvas = document.createElement('canvas')
-canvas.width = canvas.height = SIDE
 const context = canvas.getContext('2d')
+const overlay = $('overlay').getContext('2d')
+// pairs of the 21 landmarks that a bone connects
+const BONES = [
+  [0, 1], [1, 2], [2, 3], [3, 4], [0, 5], [5, 6], [6, 7], [7, 8], [5, 9], [9, 10], [10, 11], [11, 12],
+  [9, 13], [13, 14], [14, 15], [15, 16], [13, 17], [17, 18], [18, 19], [19, 20], [0, 17],
+]
 
 const state = {
   mode: 'spell', letters: '', text: '', held: null, heldSince: 0, counted: false,
   candidate: null, candidateSince: 0, pending: 0, sent: 0, lastShown: 0, requestFailed: false,
   answerTimes: [], key: sessionStorage.getItem('key'), promptDismissed: false,
-  classNames: null, pictures: [], target: '', position: 0, startTime: 0, mistakes: 0,
+  classNames: null, pictures: [], findsHand: true, target: '', position: 0, startTime: 0, mistakes: 0,
 }
 
 async function request(path, body, contentType) {
@@ -52,6 +58,8 @@ async function toggleCamera() {
     video.srcObject.getTracks().forEach((track) => track.stop())
     video.srcObject = null
     $('start').textContent = 'Start the camera'
+    drawHand(null)
+    showHint()
     return
   }
   if (!navigator.mediaDevices?.getUserMedia) {
@@ -73,14 +81,26 @@ async function toggleCamera() {
 function captureFrame() {
   if (!video.srcObject) return
   if (state.pending < MAX_PENDING && video.readyState >= 2) {
-    const side = 0.7 * Math.min(video.videoHeight, video.videoWidth * 0.75)
-    draw(video, (video.videoWidth - side) / 2, (video.videoHeight - side) / 2, side)
+    if (state.findsHand) {
+      drawWhole(video, video.videoWidth, video.videoHeight)
+    } else {
+      const side = 0.7 * Math.min(video.videoHeight, video.videoWidth * 0.75)
+      drawSquare(video, (video.videoWidth - side) / 2, (video.videoHeight - side) / 2, side)
+    }
     sendFrame()
   }
   requestAnimationFrame(captureFrame)
 }
 
-function draw(source, x, y, side) {
+function drawWhole(source, width, height) {
+  const scale = Math.min(1, LONG_SIDE / Math.max(width, height))
+  canvas.width = Math.round(width * scale)
+  canvas.height = Math.round(height * scale)
+  context.drawImage(source, 0, 0, canvas.width, canvas.height)
+}
+
+function drawSquare(source, x, y, side) {
+  canvas.width = canvas.height = SIDE
   context.setTransform($('left').checked ? -1 : 1, 0, 0, 1, $('left').checked ? SIDE : 0, 0)
   context.drawImage(source, x, y, side, side, 0, 0, SIDE, SIDE)
 }
@@ -93,8 +113,13 @@ async function sendFrame() {
     const answer = await (await request('v1/predict', blob, 'image/jpeg')).json()
     if (number < state.lastShown) return // the answer to a later frame came first
     state.lastShown = number
-    showPrediction(answer.predictions[0])
-    updateHold(answer.predictions[0])
+    if (!video.srcObject) return // the camera was stopped
+    const [prediction] = answer.predictions
+    const isNothing = state.findsHand && !prediction.hand
+    drawHand(prediction.hand)
+    showHint(isNothing ? 'No hand is in the picture.' : null)
+    showPrediction(isNothing ? { letter: 'Nothing', probability: 0, next: [] } : prediction)
+    updateHold(isNothing ? { letter: 'Nothing', probability: 1 } : prediction)
     if (state.requestFailed) showMessage() // other messages stay
     state.requestFailed = false
   } catch (error) {
@@ -106,13 +131,42 @@ async function sendFrame() {
   }
 }
 
+function showHint(message) {
+  const hint = state.findsHand ? 'Hold your hand anywhere before the camera, or drop a picture here.' : 'Hold your hand in the frame, or drop a picture there.'
+  if ($('hint').textContent !== (message ?? hint)) $('hint').textContent = message ?? hint
+}
+
+// Draw the box of the hand, and its joints; a hand is in fractions of the picture's width and height.
+function drawHand(hand) {
+  const { canvas: { width, height } } = overlay
+  overlay.clearRect(0, 0, width, height)
+  if (video.videoWidth && width !== video.videoWidth) Object.assign($('overlay'), { width: video.videoWidth, height: video.videoHeight })
+  if (!hand) return
+  const [left, top, right, bottom] = hand.box.map((value, index) => value * (index % 2 ? overlay.canvas.height : overlay.canvas.width))
+  const margin = 0.15 * Math.max(right - left, bottom - top)
+  // white on black is visible on every background
+  for (const [color, lineWidth] of [['#000', 6], ['#fff', 3]]) {
+    Object.assign(overlay, { strokeStyle: color, lineWidth })
+    overlay.strokeRect(left - margin, top - margin, right - left + 2 * margin, bottom - top + 2 * margin)
+    if (!$('joints').checked) continue
+    const points = hand.landmarks.map(([x, y]) => [x * overlay.canvas.width, y * overlay.canvas.height])
+    for (const [from, to] of BONES) {
+      overlay.beginPath()
+      overlay.moveTo(...points[from])
+      overlay.lineTo(...points[to])
+      overlay.stroke()
+    }
+  }
+}
+
 function showPrediction(prediction) {
   const time = performance.now()
   state.answerTimes = [...state.answerTimes.filter((answerTime) => time - answerTime < 1000), time]
   $('speed').textContent = video.srcObject ? `${state.answerTimes.length} predictions a second` : ''
   const letter = prediction.probability >= MIN_PROBABILITY ? prediction.letter : '–'
   if ($('letter').textContent !== letter) $('letter').textContent = letter
-  const rows = [prediction, ...prediction.next].map(({ letter, probability }) => {
+  const likely = prediction.next.length ? [prediction, ...prediction.next] : []
+  const rows = likely.map(({ letter, probability }) => {
     const row = document.createElement('li')
     const bar = Object.assign(document.createElement('meter'), { value: probability, ariaLabel: `${letter}` })
     const percentage = Object.assign(document.createElement('span'), { textContent: `${Math.round(100 * probability)} %` })
@@ -283,7 +337,8 @@ async function openFile(file) {
   try {
     const image = await createImageBitmap(file)
     const side = Math.min(image.width, image.height)
-    draw(image, (image.width - side) / 2, (image.height - side) / 2, side)
+    if (state.findsHand) drawWhole(image, image.width, image.height)
+    else drawSquare(image, (image.width - side) / 2, (image.height - side) / 2, side)
   } catch {
     showMessage(`${file.name} is not a picture that this browser can open.`)
     return
@@ -291,7 +346,7 @@ async function openFile(file) {
   try {
     const blob = await new Promise((resolve) => canvas.toBlob(resolve, 'image/png'))
     showPrediction((await (await request('v1/predict', blob, 'image/png')).json()).predictions[0])
-    $('hint').textContent = file.name
+    showHint(file.name)
     showMessage()
   } catch (error) {
     showMessage(`No answer: ${error.message}`)
@@ -308,8 +363,11 @@ stage.addEventListener('drop', (event) => {
 })
 
 $('start').addEventListener('click', toggleCamera)
-request('v1/model').then((response) => response.json()).then(({ class_names: classNames, pictures }) => {
-  Object.assign(state, { classNames, pictures })
+request('v1/model').then((response) => response.json()).then(({ class_names: classNames, pictures, crop }) => {
+  Object.assign(state, { classNames, pictures, findsHand: crop === 'hand' })
+  $('frame').hidden = $('left-label').hidden = state.findsHand
+  $('joints-label').hidden = !state.findsHand
+  showHint()
 }).catch((error) => showMessage(`No answer: ${error.message}`))
 setMode('spell')
 showPractice()

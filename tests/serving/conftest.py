@@ -18,10 +18,14 @@ from models.model_settings import Network
 from models.networks import build_network
 from models.saved_network import load_network, save_network
 from preprocessing.data_settings import Preprocessing
+from preprocessing.decoding import decode_array
 from preprocessing.labels import STILL_LETTERS
 from preprocessing.normalization import by_range
+from tests.pictures import photograph
 
 CLASS_NAMES = list(STILL_LETTERS)
+# A word whose letters the hand detector finds in drawings.
+WORD = "WAVY"
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,21 @@ def pictures(sample: Path) -> Pictures:
     table = pd.read_csv(sample / "sign_mnist_train.csv")
     letters = np.array([chr(ord("A") + label) for label in table["label"]])
     return Pictures(table.drop(columns="label").to_numpy(np.uint8), letters)
+
+
+def hand_crops() -> Pictures:
+    """The hands in photographs of the letters of ``WORD``, cropped as the server crops them."""
+    rng, crops, letters = np.random.default_rng(0), [], []
+    for letter in WORD:
+        for seed in range(50):
+            side = int(rng.integers(180, 320))
+            position = int(rng.integers(0, 640 - side)), int(rng.integers(0, 480 - side))
+            image = photograph((letter, side, position), seed=seed)
+            picture = decode_array(image.tobytes(), (480, 640, 3), Preprocessing())
+            if picture.hand is not None:
+                crops.append(np.frombuffer(picture.pixels or b"", dtype=np.uint8))
+                letters.append(letter)
+    return Pictures(np.stack(crops), np.array(letters))
 
 
 @pytest.fixture(scope="session")
@@ -77,7 +96,9 @@ def _train(pictures: Pictures) -> keras.Model:
     keras.utils.set_random_seed(3)
     network = build_network(Network(name="handshape"), (28, 28, 1), len(CLASS_NAMES), by_range(1))
     network.compile(keras.optimizers.Adam(0.003), "sparse_categorical_crossentropy", metrics=["accuracy"])
-    class_indices = np.array([CLASS_NAMES.index(letter) for letter in pictures.letters])
-    history = network.fit(pictures.pixels, class_indices, batch_size=60, epochs=10, verbose=0).history
+    crops = hand_crops()
+    pixels = np.concatenate([pictures.pixels, crops.pixels])
+    class_indices = np.array([CLASS_NAMES.index(letter) for letter in (*pictures.letters, *crops.letters)])
+    history = network.fit(pixels, class_indices, batch_size=60, epochs=10, verbose=0).history
     assert history["accuracy"][-1] > 0.9
     return network

@@ -5,39 +5,28 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import keras
-import numpy as np
 import pytest
-from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from preprocessing.hand_detection import hand_detector
+from tests.pictures import photograph
 from tests.servers import Server, served
-from tests.serving.conftest import CLASS_NAMES, Pictures
+from tests.serving.conftest import WORD
 
-WORD = "CLOUD"
 # Frames per letter, at 30 a second: long enough for a letter to count, on a slow machine too.
 HELD_FRAMES = 100
 
 
-def clear_picture(pictures: Pictures, network: keras.Model, letter: str) -> np.ndarray:
-    """The picture of a letter with the highest probability of that letter."""
-    pixels = pictures.pixels[pictures.letters == letter]
-    return pixels[network(pixels).numpy()[:, CLASS_NAMES.index(letter)].argmax()].reshape(28, 28)
-
-
 @pytest.fixture(scope="module")
-def video(tmp_path_factory: pytest.TempPathFactory, pictures: Pictures, network: keras.Model) -> Path:
-    """Motion JPEG of hands that sign the word, each centered in 640 x 480 pixels."""
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Motion JPEG of hands that sign the word, each at another place in 640 x 480 pixels."""
     path = tmp_path_factory.mktemp("video") / "word.mjpeg"
     with path.open("wb") as file:
-        for letter in WORD:
-            frame = Image.new("L", (640, 480), 128)
-            hand = Image.fromarray(clear_picture(pictures, network, letter)).resize(
-                (336, 336), Image.Resampling.BICUBIC
-            )
-            frame.paste(hand, (152, 72))
+        for letter, position in zip(WORD, ((20, 40), (300, 180), (360, 30), (100, 200)), strict=True):
+            frame = photograph((letter, 260, position))
+            assert hand_detector().detect(frame) is not None
             buffer = io.BytesIO()
-            frame.convert("RGB").save(buffer, "JPEG", quality=95)
+            frame.save(buffer, "JPEG", quality=95)
             file.write(buffer.getvalue() * HELD_FRAMES)
     return path
 
@@ -83,6 +72,8 @@ def page(browser: Browser, server: Server) -> Iterator[Page]:
 def test_a_word_signed_in_front_of_the_camera_is_spelled(page: Page) -> None:
     page.get_by_role("button", name="Start the camera").click()
     expect(page.locator("#raw")).to_have_text(WORD, timeout=60_000)
+    expect(page.get_by_label("Left hand")).to_be_hidden()
+    assert page.locator("#overlay").evaluate("drawn => drawn.toDataURL().length") > 5000  # the box and the joints
     page.get_by_role("button", name="Stop the camera").click()
     page.get_by_role("group", name="Suggested words").get_by_role("button", name=WORD, exact=True).click()
     expect(page.locator("#text")).to_have_text(WORD)
