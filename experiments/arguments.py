@@ -48,6 +48,34 @@ class ExportArguments:
 
 
 @dataclass(frozen=True)
+class EvaluateArguments:
+    """Arguments of jobs/evaluate.py.
+
+    Args:
+        run: run directory of a network or a forest.
+        inputs: folders of pictures, one folder per class in each, or CSV files in the format of Sign-MNIST.
+        output: folder to write the results to.
+        num_examples: number of mistakes to draw of each input.
+        overwrite: replace an existing output folder.
+    """
+
+    run: str
+    inputs: list[str] = field(metadata={"several": "folders of labeled pictures, one or more"})
+    output: str = "runs/evaluation"
+    num_examples: NonNegativeInt = 24
+    overwrite: bool = field(default=False, metadata=_OVERWRITE)
+
+    def __post_init__(self) -> None:
+        if len(self.named_inputs) < len(self.inputs):
+            raise ValueError("the inputs need different names: two of them are called the same")
+
+    @property
+    def named_inputs(self) -> dict[str, str]:
+        """The inputs by their names, which are those of their files and folders."""
+        return {path.rstrip("/").rsplit("/", 1)[-1]: path for path in self.inputs}
+
+
+@dataclass(frozen=True)
 class PredictArguments:
     """Arguments of jobs/predict.py.
 

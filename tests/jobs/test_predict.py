@@ -18,6 +18,7 @@ from evaluation.runs import RunError
 from models.onnx_network import read_onnx
 from preprocessing.errors import InputError
 from tests.conftest import BRIEF, ROOT, RunJob, as_on_terminal, submit
+from tests.pictures import write_pictures
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +90,27 @@ def test_rows_without_labels_get_the_same_predictions_and_invalid_rows_get_a_rea
     expected = labeled.rename(lambda name: name.replace("sign_mnist_test", "unlabeled")).loc[valid.index]
     assert valid["letter"].tolist() == expected["letter"].tolist()
     np.testing.assert_allclose(valid["probability"], expected["probability"], rtol=1e-5)
+
+
+def test_a_run_is_evaluated_on_several_sets_of_labeled_pictures(
+    folder: Path, run: str, sample: Path, run_job: RunJob
+) -> None:
+    write_pictures(folder / "own", "BL", 6, side=28)
+    test = sample / "sign_mnist_test.csv"
+    output = run_job("evaluate", run, test, "own", "--output", "evaluation", "--overwrite", cwd=folder)
+    results = json.loads((folder / "evaluation/metrics.json").read_text())
+    own = json.loads((folder / run / "metrics.json").read_text())["test"]
+    assert {name: one["labeled"] for name, one in results["sets"].items()} == {"sign_mnist_test.csv": 480, "own": 12}
+    assert results["sets"]["sign_mnist_test.csv"]["accuracy"] == pytest.approx(own["accuracy"])
+    assert f"{own['accuracy']:.4f}" in output
+    report = (folder / "evaluation/report.html").read_text()
+    assert "most often missed" in report
+    with_mistakes = [one for one in results["sets"].values() if one["accuracy"] < 1]
+    assert report.count("data:image/png;base64,") == 1 + len(with_mistakes)
+    write_pictures(folder / "unlabeled", "B", 1, name="picture.png", side=28)
+    with pytest.raises(InputError, match="no picture has a label"):
+        run_job("evaluate", run, "unlabeled", "--output", "rejected", cwd=folder)
+    assert not (folder / "rejected").exists()
 
 
 def test_pictures_in_folders_get_one_row_each(

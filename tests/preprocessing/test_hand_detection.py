@@ -99,9 +99,9 @@ def test_gray_crops_are_the_gray_of_color_crops() -> None:
 
 
 def test_beyond_the_edge_of_the_picture_its_pixels_are_repeated() -> None:
-    image = photograph(("B", 300, (0, 90)), size=(300, 480))
+    image = photograph(("B", 300, (0, 90)), size=(240, 480))  # the hand is at the right edge
     crop = pixels(decoded(image))
-    assert (crop[20:40, 0] == crop[20:40, 2]).all()
+    assert (crop[20:40, -1] == crop[20:40, -3]).all()
 
 
 def test_a_picture_without_a_hand_is_cropped_to_its_center() -> None:

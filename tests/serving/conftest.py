@@ -47,7 +47,7 @@ def hand_crops() -> Pictures:
     """The hands in photographs of the letters of ``WORD``, cropped as the server crops them."""
     rng, crops, letters = np.random.default_rng(0), [], []
     for letter in WORD:
-        for seed in range(50):
+        for seed in range(30):
             side = int(rng.integers(180, 320))
             position = int(rng.integers(0, 640 - side)), int(rng.integers(0, 480 - side))
             image = photograph((letter, side, position), seed=seed)

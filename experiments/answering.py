@@ -1,0 +1,69 @@
+"""Predictions of a finished run for an input: one file or folder, labeled or not."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from evaluation.figures import Picture
+from evaluation.metrics import summarize
+from experiments.trained_run import TrainedRun
+from models.prediction import answer, count_answers
+from preprocessing.cleansing import check_counts
+from preprocessing.prepare import to_array
+from preprocessing.read_rows import ReadContext, ReadRows
+from preprocessing.storage import reader
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The predictions for an input, which are stored as Parquet.
+
+    Args:
+        rows: the rows of the input, with the columns of ``INPUT_TABLE``.
+        answers: one row with the columns of ``ANSWERS`` for each of them.
+        shape: the shape ``(height, width, channels)`` of the pictures.
+        metrics: the counts, the hands that were ``searched`` and ``found`` and, if there are labels, the metrics of
+            :func:`evaluation.metrics.summarize` with ``labels`` and ``confusion``.
+    """
+
+    rows: DataFrame
+    answers: DataFrame
+    shape: tuple[int, int, int]
+    metrics: dict[str, Any]
+
+    def pictures(self, selected: DataFrame) -> list[Picture]:
+        """The pictures of some of the answers, in the order of their ids."""
+        rows = selected.join(self.rows.select("id", "pixels"), "id").orderBy("id").collect()
+        return [
+            Picture(
+                to_array(row["pixels"], self.shape), row["label"] or row["letter"], row["letter"], row["probability"]
+            )
+            for row in rows
+        ]
+
+
+def answer_rows(context: ReadContext, trained: TrainedRun, read: ReadRows, name: str, path: str) -> Answers:
+    """Predict rows and count the predictions.
+
+    Args:
+        context: the session.
+        trained: the run.
+        read: the rows.
+        name: the name of the input in messages.
+        path: absolute path for the predictions.
+
+    Raises:
+        InputError: not every row has exactly one prediction.
+    """
+    answer(read.table, trained.predict, trained.class_names).write.parquet(path)
+    answers = reader(context.spark).parquet(path)
+    metrics, confusion, labels = count_answers(answers, trained.class_names)
+    check_counts("answered", {name: read.count}, {name: metrics["rows"]})
+    found = F.count_if(F.col("hand_confidence") > 0).alias("found")
+    [hands] = read.table.agg(F.count("hand_confidence").alias("searched"), found).collect()
+    metrics["hands"] = hands.asDict()
+    if metrics["labeled"]:
+        metrics |= summarize(confusion, labels) | {"labels": labels, "confusion": confusion.tolist()}
+    return Answers(read.table, answers, trained.preprocessing.shape, metrics)
