@@ -62,7 +62,7 @@ class FrozenOutputs:
             from training.augmentation import augment_rows
 
             predict = read_onnx(network.value)
-            for batch in batches:
+            for batch in (batch for batch in batches if batch.num_rows):
                 indices = np.repeat(np.arange(batch.num_rows), batch.column("copies").to_numpy())
                 pixels, labels = to_rows(batch.column("pixels")), batch.column("label_index").to_numpy()
                 for start in range(0, len(indices), _BATCH):
