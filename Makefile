@@ -113,7 +113,7 @@ test-yarn: setup .jars/yarn/.complete
 test-s3: setup .jars/s3/.complete
 	.venv/bin/pytest tests/s3 $(ARGS)
 
-# Both, and the files for EMR and Databricks: a job on YARN waits a third of its time. ARGS may name more tests.
+# Both, and the files for EMR and Databricks: a job on YARN waits a third of its time.
 test-clouds: setup .jars/yarn/.complete .jars/s3/.complete
 	.venv/bin/pytest $(PARALLEL) tests/yarn tests/s3 tests/clouds $(ARGS)
 

@@ -33,9 +33,18 @@ class Answers:
     shape: tuple[int, int, int]
     metrics: dict[str, Any]
 
-    def pictures(self, selected: DataFrame) -> list[Picture]:
-        """The pictures of some of the answers, in the order of their ids."""
-        rows = selected.join(self.rows.select("id", "pixels"), "id").orderBy("id").collect()
+    def examples(self, limit: int) -> list[Picture]:
+        """The first predicted pictures, by their ids."""
+        return self._pictures(self.answers.where("letter is not null"), ["id"], limit)
+
+    def mistakes(self, limit: int) -> list[Picture]:
+        """The pictures whose wrong letters have the highest probabilities."""
+        wrong = self.answers.where("letter is not null and label != letter")
+        return self._pictures(wrong, [F.desc("probability"), "id"], limit)
+
+    def _pictures(self, answers: DataFrame, order: list[Any], limit: int) -> list[Picture]:
+        selected = answers.orderBy(*order).limit(limit)
+        rows = selected.join(self.rows.select("id", "pixels"), "id").orderBy(*order).collect()
         return [
             Picture(
                 to_array(row["pixels"], self.shape), row["label"] or row["letter"], row["letter"], row["probability"]

@@ -28,10 +28,11 @@ def main() -> None:
     from experiments.study import open_study, open_subset, print_study, train_and_evaluate
     from preprocessing.folds import leave_out, left_out
     from preprocessing.schema import TEST, TRAIN
+    from preprocessing.sources import assigned_splits
     from preprocessing.storage import Storage
 
     storage = Storage(spark)
-    assigned = {source.title: source.split for source in experiment.sources if source.split is not None}
+    assigned = assigned_splits(experiment.sources)
     with open_study(spark, storage, experiment, "cross_validation") as opened:
         trainings = []
         for name in left_out(opened.prepared.images, experiment.by):

@@ -43,9 +43,7 @@ def main() -> None:
             answers = answer_rows(context, trained, read, name, f"{staged.uri}/predictions/{name}")
             if not answers.metrics["labeled"]:
                 raise InputError(f"{path}: no picture has a label: the folder of a picture is named after its class")
-            wrong = answers.answers.where("letter is not null and label != letter")
-            mistakes = wrong.orderBy(wrong["probability"].desc(), "id").limit(arguments.num_examples)
-            evaluated[name] = Evaluated(answers.metrics, answers.pictures(mistakes))
+            evaluated[name] = Evaluated(answers.metrics, answers.mistakes(arguments.num_examples))
             for rows in read.kept:
                 rows.unpersist()
         table = write_evaluations(staged.local, trained.run.name, evaluated)

@@ -47,8 +47,8 @@ def main() -> None:
         metrics = answers.metrics
         write_json(staged.local / METRICS_FILE, {"run": arguments.run, "input": arguments.input} | metrics)
         if arguments.num_examples:
-            examples = answers.answers.where("letter is not null").orderBy("id").limit(arguments.num_examples)
-            grid = picture_grid(answers.pictures(examples), f"Predictions of {trained.run.name}", columns=8)
+            examples = answers.examples(arguments.num_examples)
+            grid = picture_grid(examples, f"Predictions of {trained.run.name}", columns=8)
             save_figures([("predictions", grid)], staged.local, arguments.input)
         for table in read.kept:
             table.unpersist()

@@ -2,9 +2,7 @@
 
 import json
 import os
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ import tf2onnx
 from models.onnx_network import Predict, read_onnx
 from models.saved_network import load_network, save_network
 from preprocessing.data_settings import Preprocessing
+from preprocessing.native_output import native_stderr_discarded
 
 # The newest ONNX opset that tf2onnx supports well; all runtimes of recent years read it.
 _OPSET = 17
@@ -73,7 +72,7 @@ def to_tflite(network: keras.Model) -> bytes:
     """
     signature = tf.TensorSpec((1, network.input_shape[1]), tf.uint8, name="pixels")
     function = _inference_function(network).get_concrete_function(signature)
-    with _silent_cpp():
+    with native_stderr_discarded():
         return tf.lite.TFLiteConverter.from_concrete_functions([function], network).convert()
 
 
@@ -92,20 +91,6 @@ def read_tflite(content: bytes) -> Predict:
         return probabilities
 
     return predict
-
-
-@contextmanager
-def _silent_cpp() -> Iterator[None]:
-    """Redirect stderr to the null device: the C++ converter prints operation counts at every log level."""
-    sys.stderr.flush()
-    stderr_copy = os.dup(2)
-    try:
-        with Path(os.devnull).open("w") as devnull:
-            os.dup2(devnull.fileno(), 2)
-        yield
-    finally:
-        os.dup2(stderr_copy, 2)
-        os.close(stderr_copy)
 
 
 def _inference_function(network: keras.Model) -> Any:

@@ -152,15 +152,13 @@ def _crop_hand(image: Image.Image, hand: Hand, settings: Preprocessing) -> Image
     half = max(MIN_SIDE, hand.extent(image.size) * HAND_SCALE) / 2
     x = min(max((left + right) / 2, 0), 1) * image.width
     y = min(max((top + bottom) / 2, 0), 1) * image.height
-    box = (x - half, y - half, x + half, y + half)
-    before_x, before_y, after_x, after_y = (
-        math.ceil(max(0, amount)) for amount in (-box[0], -box[1], box[2] - image.width, box[3] - image.height)
-    )
-    if before_x or before_y or after_x or after_y:
-        padding = ((before_y, after_y), (before_x, after_x), (0, 0))
-        image = Image.fromarray(np.pad(np.asarray(image), padding, mode="edge"))
-        box = (box[0] + before_x, box[1] + before_y, box[2] + before_x, box[3] + before_y)
-    return _resize_box(image, box, settings)
+    left, top, right, bottom = (math.floor(x - half), math.floor(y - half), math.ceil(x + half), math.ceil(y + half))
+    # only the square is padded: a photograph may have many times its pixels
+    inside = image.crop((max(0, left), max(0, top), min(image.width, right), min(image.height, bottom)))
+    padding = ((max(0, -top), max(0, bottom - image.height)), (max(0, -left), max(0, right - image.width)), (0, 0))
+    square = Image.fromarray(np.pad(np.asarray(inside), padding, mode="edge"))
+    x, y = x - left, y - top
+    return _resize_box(square, (x - half, y - half, x + half, y + half), settings)
 
 
 def _resize_box(image: Image.Image, box: tuple[float, float, float, float], settings: Preprocessing) -> Image.Image:

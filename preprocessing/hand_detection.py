@@ -7,15 +7,14 @@ provides the networks as TensorFlow Lite files, which LiteRT runs on one core.
 
 import functools
 import importlib.util
-import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from preprocessing.native_output import native_stderr_discarded
 
 NUM_LANDMARKS = 21
 _PALM_FILE = "modules/palm_detection/palm_detection_full.tflite"
@@ -79,7 +78,7 @@ class HandDetector:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        with _without_messages():
+        with native_stderr_discarded():
             self._palm_network = _Network(mediapipe_file(_PALM_FILE))
             self._landmark_network = _Network(mediapipe_file(LANDMARK_FILE))
 
@@ -203,16 +202,3 @@ def _overlap(palm: np.ndarray, palms: np.ndarray) -> np.ndarray:
     high = np.minimum(palm[:2] + palm[2:4] / 2, palms[:, :2] + palms[:, 2:4] / 2)
     intersection = np.prod(np.maximum(high - low, 0), axis=1)
     return intersection / (np.prod(palm[2:4]) + np.prod(palms[:, 2:4], axis=1) - intersection + 1e-9)
-
-
-@contextmanager
-def _without_messages() -> Iterator[None]:
-    """Discard what native code writes to standard error: LiteRT announces its CPU kernels, which no option prevents."""
-    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(null, 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(null)

@@ -1,5 +1,6 @@
 """The sources of a job: the folder, the files and the rows of each."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from pyspark.sql import SparkSession
@@ -41,13 +42,18 @@ class Sources:
     @property
     def assigned(self) -> dict[str, str]:
         """The split of each source whose pictures all belong to one split, by the source's title."""
-        return {source.title: source.split for source in self.folders if source.split is not None}
+        return assigned_splits(self.folders)
 
     @property
     def fractions(self) -> dict[str, float]:
         """The fraction of its training pictures that is used, by the title of each source that is not used whole."""
         fractions = {source.title: self.fraction * source.fraction for source in self.folders}
         return {title: fraction for title, fraction in fractions.items() if fraction < 1}
+
+
+def assigned_splits(sources: Iterable[Source]) -> dict[str, str]:
+    """The split of each source whose pictures all belong to one split, by the source's title."""
+    return {source.title: source.split for source in sources if source.split is not None}
 
 
 def list_sources(storage: Storage, sources: Sources) -> dict[Source, Listing]:

@@ -97,5 +97,5 @@ def _copies(rows: DataFrame, pictures: int) -> Any:
 
 
 def _number(batch: pa.RecordBatch, start: int) -> int:
-    """A number that depends on the rows and not on the partition they are in."""
+    """A number that differs from batch to batch, and is the same whenever the same rows are in a batch."""
     return (int(batch.column("id")[0].as_py()[:12], 16) + start) % 2**31
