@@ -37,7 +37,7 @@ def _seconds(function: Callable[[], Any]) -> float:
 
 def _prepare(spark: SparkSession, data: Path, folder: Path) -> PreparedImages:
     sources = Sources(
-        {Source("sign_mnist"): data.as_uri()}, f"{folder.as_uri()}/work", Preprocessing(), Split(), [], 0.2, 1.0, 0
+        {Source("sign_mnist"): data.as_uri()}, f"{folder.as_uri()}/work", Preprocessing(), Split(), [], [], 0.2, 1.0, 0
     )
     return stored_images(spark, Storage(spark), sources, folder.as_uri())
 

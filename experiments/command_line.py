@@ -27,6 +27,8 @@ RENAMED = {
     "classes": "class_names",
     "grey": "gray",
 }
+# Options whose field has a longer name, because the option's name is a keyword of Python.
+ALIASES = {"--from": "--from_run"}
 # Options that are no fields of an experiment.
 NO_FIELDS = ("help", "config", "print_config", "verbose")
 
@@ -42,7 +44,9 @@ class _Parser(ArgumentParser):
         return super().parse_args(with_underscores(sys.argv[1:] if args is None else args), **settings)
 
     def format_help(self, *args: Any) -> str:
-        return re.sub(r"--[\w.]+", lambda match: match[0].replace("_", "-"), super().format_help(*args))
+        names = {field: option for option, field in ALIASES.items()}
+        text = super().format_help(*args)
+        return re.sub(r"--[\w.]+", lambda match: names.get(match[0], match[0]).replace("_", "-"), text)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         message = re.sub(r"\s*\n\s*", " ", message.replace("Parser key ", "field "))
@@ -131,7 +135,10 @@ def with_underscores(arguments: list[str]) -> list[str]:
     options = []
     for argument in arguments:
         name, equals, value = argument.partition("=")
-        options.append(name.replace("-", "_").replace("__", "--", 1) + equals + value if name[:2] == "--" else argument)
+        if name[:2] == "--":
+            name = name.replace("-", "_").replace("__", "--", 1)
+            argument = ALIASES.get(name, name) + equals + value
+        options.append(argument)
     return options
 
 

@@ -10,6 +10,7 @@ from jsonargparse.typing import ClosedUnitInterval, NonNegativeInt, PositiveFloa
 
 from models.model_settings import BACKBONES, Forest, Network, Optimizer
 from preprocessing.data_settings import Preprocessing, Source, Split
+from preprocessing.labels import OTHERS, class_name
 from training.training_settings import Search, Training
 
 # Metadata of fields.
@@ -47,6 +48,7 @@ class Experiment:
         sources: several such folders, each with its own settings for reading; their paths are relative to data, if it
             is given.
         class_names: names of classes in addition to letters, digits, Del, Nothing and Space.
+        excluded_classes: classes whose pictures are left out, such as J and Z, which no single picture shows.
         run: run directory to write. None: a directory in runs/ named after the job and the time.
         overwrite: replace an existing run directory, as soon as the new run is complete.
         store: folder for the rows that Horovod's processes read, and for groups of near-duplicates; all executors must
@@ -61,6 +63,7 @@ class Experiment:
     data: str | None = field(default=None, metadata=RUNTIME)
     sources: list[Source] = field(default_factory=list)
     class_names: list[str] = field(default_factory=list)
+    excluded_classes: list[str] = field(default_factory=list)
     run: str | None = field(default=None, metadata=RUNTIME)
     overwrite: bool = field(
         default=False, metadata=_flag("replace an existing run directory, and restart an unfinished training")
@@ -99,6 +102,11 @@ class Experiment:
     def __post_init__(self) -> None:
         if self.fraction == 0:
             raise ValueError("fraction is 0, which leaves no training pictures; it must be above 0 and at most 1")
+        unknown = [name for name in self.excluded_classes if class_name(name, self.class_names) != name]
+        if unknown:
+            raise ValueError(
+                f"excluded_classes has {unknown[0]!r}; classes are A to Z, 0 to 9, {', '.join(OTHERS)}, and class_names"
+            )
         titles = [source.title for source in self.sources]
         if len(set(titles)) < len(titles):
             raise ValueError(f"sources: two are called {max(titles, key=titles.count)}; give each a different name")
@@ -158,6 +166,8 @@ class CnnExperiment(NetworkExperiment, TrackedExperiment):
         tensorboard: folder for TensorBoard logs, with one subfolder per run. None: no logs are written.
         resume: resume the unfinished training of this run, whose driver was lost. Without one, training starts.
         profile: record some steps, to report where the time of an epoch goes.
+        from_run: run directory of a network that is trained further, or pretrained, the network of this project.
+            Classes may differ: those of the run keep their weights. None: a new network is trained.
     """
 
     tensorboard: str | None = field(default=None, metadata=RUNTIME)
@@ -165,6 +175,7 @@ class CnnExperiment(NetworkExperiment, TrackedExperiment):
     profile: bool = field(
         default=False, metadata=_flag("record some steps: the report shows where the time of an epoch goes")
     )
+    from_run: str | None = None
 
 
 @dataclass(frozen=True)

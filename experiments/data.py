@@ -115,6 +115,7 @@ def open_sources(storage: Storage, experiment: Experiment, store: str) -> Iterat
             experiment.preprocessing,
             experiment.split,
             experiment.class_names,
+            experiment.excluded_classes,
             experiment.max_rejected,
             experiment.fraction,
             experiment.seed,

@@ -22,7 +22,7 @@ from experiments.command_line import with_overrides
 from experiments.configuration import CnnExperiment, SearchExperiment
 from experiments.data import clean_store, is_synthetic, open_sources, read_images, source_name, working_folder
 from experiments.logs import LOGGER
-from experiments.network_training import check_network, network_training, rows_per_epoch, training_rows
+from experiments.network_training import check_network, initial_network, network_training, rows_per_epoch, training_rows
 from experiments.run_directory import default_run
 from experiments.run_tracking import track_search
 from models.errors import TrainingError, without_password
@@ -138,10 +138,9 @@ def _run_trials(
                     return train_trial(replace(training, trial=reporter), resolved.num_proc, resolved.max_restarts)
                 finally:
                     storage.delete(trial_folder)
-            return TrialTask(
-                reporter, resolved.network, resolved.training, prepared.shape, len(prepared.class_names),
-                prepared.normalization, parts, experiment.seed, cores_a_process(spark, parallel),
-            ).run(spark)  # fmt: skip
+            initial = initial_network(resolved, prepared)
+            cores = cores_a_process(spark, parallel)
+            return TrialTask(reporter, initial, resolved.training, parts, experiment.seed, cores).run(spark)
 
     num_finished = len(finished(study))
     if num_finished:

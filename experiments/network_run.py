@@ -9,6 +9,7 @@ from pyspark.sql import SparkSession
 from evaluation.runs import Run
 from experiments.configuration import CnnExperiment
 from experiments.data import clean_store, data_charts, open_sources, read_images, source_name
+from experiments.initial_run import read_initial_run
 from experiments.network_training import check_network, network_training
 from experiments.resuming import unfinished_run
 from experiments.run_directory import default_run, staged_run
@@ -42,6 +43,7 @@ def run_network(spark: SparkSession, experiment: CnnExperiment, stopwatch: Stopw
     run = experiment.run or default_run("cnn")
     clean_store(storage, experiment)
     check_network(experiment)
+    initial_run = None if experiment.from_run is None else read_initial_run(storage, experiment, experiment.from_run)
     board = None
     if experiment.tensorboard is not None:
         board = TensorBoardLog(experiment.tensorboard, run.rstrip("/").rsplit("/", 1)[-1])
@@ -57,7 +59,7 @@ def run_network(spark: SparkSession, experiment: CnnExperiment, stopwatch: Stopw
             prepared = read_images(spark, storage, sources, experiment)
             unfinished.check_rows(prepared)
         with data_charts(prepared, staged.local / "figures", source_name(experiment)), stopwatch.stage("training"):
-            training = network_training(spark, storage, experiment, prepared, unfinished.folder)
+            training = network_training(spark, storage, experiment, prepared, unfinished.folder, initial_run)
             listeners = [log.epoch for log in (tracker, board) if log is not None]
             profile_folder = f"{unfinished.folder}/profile" if experiment.profile else None
             training = replace(training, listeners=listeners, profile=profile_folder)
@@ -68,6 +70,8 @@ def run_network(spark: SparkSession, experiment: CnnExperiment, stopwatch: Stopw
         if trained.profile is not None:
             storage.copy(f"{unfinished.folder}/profile", f"{staged.uri}/profile")
         model = _save_model(experiment, prepared, trained, staged.local / "model.keras")
+        if initial_run is not None:
+            model.extra_metrics["initial_run"] = initial_run.evaluate(prepared.split(TEST))
         predictions = predict_with_network(prepared.split(TEST), trained.model, prepared.class_names)
         finished = write_outcome(storage, staged, run, experiment, prepared, model, predictions, stopwatch)
     if tracker is not None:

@@ -7,6 +7,7 @@ import keras
 from pyspark.sql import SparkSession
 
 from experiments.configuration import NetworkExperiment
+from experiments.initial_run import InitialRun
 from experiments.logs import LOGGER
 from models.export import to_onnx
 from models.frozen_layers import split_network
@@ -18,6 +19,7 @@ from preprocessing.storage import Storage
 from training.checkpoints import Checkpoints
 from training.diagnostics.probe import Samples
 from training.frozen_outputs import FrozenOutputs, to_bytes
+from training.initial_network import InitialNetwork
 from training.store import balanced, has_enough_part_files, training_store, write_rows
 from training.trainer import NetworkTraining
 
@@ -45,8 +47,26 @@ def rows_per_epoch(experiment: NetworkExperiment, prepared: PreparedImages) -> i
     return max(sources) * len(sources) if experiment.training.balance else sum(sources)
 
 
+def initial_network(
+    experiment: NetworkExperiment, prepared: PreparedImages, initial_run: InitialRun | None = None
+) -> InitialNetwork:
+    """The network that a training of these images starts from, with the weights of an earlier run if one is given."""
+    initial = InitialNetwork(
+        experiment.network, prepared.shape, len(prepared.class_names), prepared.normalization, experiment.seed,
+        split=experiment.training.augmented_pictures is not None,
+    )  # fmt: skip
+    if initial_run is None:
+        return initial
+    return replace(initial, weights=initial_run.weights(initial.build(), prepared.class_names))
+
+
 def network_training(
-    spark: SparkSession, storage: Storage, experiment: NetworkExperiment, prepared: PreparedImages, folder: str
+    spark: SparkSession,
+    storage: Storage,
+    experiment: NetworkExperiment,
+    prepared: PreparedImages,
+    folder: str,
+    initial_run: InitialRun | None = None,
 ) -> NetworkTraining:
     """Prepare the training.
 
@@ -56,13 +76,15 @@ def network_training(
         experiment: settings of the training.
         prepared: the images.
         folder: absolute path for the checkpoints, and for the rows if those in the store cannot be used as they are.
+        initial_run: the run whose network is trained further. None: a new network is trained.
     """
+    initial = initial_network(experiment, prepared, initial_run)
     # the subsets of a study have no samples of their own
     samples = Samples.of(prepared.samples) if experiment.training.diagnostics and prepared.folder else None
-    if experiment.training.augmented_pictures is None:
-        frozen, paths = None, training_rows(storage, experiment, prepared, folder)
+    if not initial.split:
+        paths = training_rows(storage, experiment, prepared, folder)
     else:
-        frozen = _frozen_layers(experiment, prepared)
+        frozen = initial.frozen_layers()
         paths = _write_outputs(spark, storage, experiment, prepared, frozen, folder)
         if samples is not None:
             samples = replace(samples, pixels=to_bytes(frozen.predict(samples.pixels, verbose=0)))
@@ -70,23 +92,12 @@ def network_training(
         spark,
         training_store(folder, paths),
         Checkpoints(f"{folder}/checkpoints"),
-        experiment.network,
+        initial,
         experiment.training,
-        prepared.shape,
-        len(prepared.class_names),
-        prepared.normalization,
         rows_per_epoch(experiment, prepared),
         experiment.seed,
-        split=frozen is not None,
         samples=samples,
     )
-
-
-def _frozen_layers(experiment: NetworkExperiment, prepared: PreparedImages) -> keras.Model:
-    # the same seed as in the training: a backbone without pretrained weights has the same random ones
-    keras.utils.set_random_seed(experiment.seed)
-    model = build_network(experiment.network, prepared.shape, len(prepared.class_names), prepared.normalization)
-    return split_network(model)[0]
 
 
 def _write_outputs(

@@ -5,7 +5,14 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+# The name of the run that comes with this project, wherever a run directory is expected.
+PRETRAINED = "pretrained"
 PACKAGES = ("evaluation", "experiments", "models", "preprocessing", "tracking", "training")
+
+
+def run_location(path: str) -> str:
+    """Where a run directory is: ``pretrained`` names the one that comes with this project, on this machine."""
+    return f"file://{ROOT / PRETRAINED}" if path == PRETRAINED else path
 
 
 def zip_packages(folder: Path) -> Path:

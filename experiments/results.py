@@ -163,8 +163,10 @@ def print_predictions(metrics: dict[str, Any], seconds: float, output: str) -> N
 def print_outcome(run: Run) -> None:
     test = run.metrics["test"]
     low, high = test["accuracy_interval"]
+    initial = run.metrics.get("initial_run")
+    before = f", {initial['accuracy']:.4f} before" if initial else ""
     LOGGER.info(
-        f"test accuracy {test['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f}),"
+        f"test accuracy {test['accuracy']:.4f}{before} (95 % interval {low:.4f} to {high:.4f}),"
         f" macro F1 {test['macro']['f1']:.4f}, {run.metrics['source']}\nreport {run.path}/report.html"
     )
 

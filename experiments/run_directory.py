@@ -30,7 +30,7 @@ from evaluation.runs import (
     read_run,
     write_json,
 )
-from experiments.packages import ROOT
+from experiments.packages import ROOT, run_location
 from preprocessing.errors import InputError
 from preprocessing.publishing import LOCK, BusyError, claimed, clear
 from preprocessing.storage import Storage, reason
@@ -223,7 +223,7 @@ def open_runs(storage: Storage, paths: list[str]) -> list[Run]:
         RunError: a path is not a run directory.
     """
     runs = []
-    for path in paths:
+    for path in map(run_location, paths):
         if not storage.is_folder(path):
             raise RunError(f"{path}: no such run directory")
         with tempfile.TemporaryDirectory() as folder:

@@ -33,6 +33,8 @@ CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 FILES = ("metadata.json", CONFIG, WEIGHTS)
 # The configuration of ResNet-50 has 125,000 bytes.
 _MAX_CONFIG_BYTES = 4 * 1024 * 1024
+# A larger compressed file could be a decompression bomb. Keras stores files without compression.
+_MAX_COMPRESSED_BYTES = 64 * 1024 * 1024
 
 
 class UncheckedError(ValueError):
@@ -53,9 +55,12 @@ def read_checked(file: zipfile.ZipFile) -> tuple[dict[str, Any], bytes]:
     if sorted(names) != sorted(FILES):
         raise UncheckedError(f"contains {', '.join(names) or 'no files'}; {', '.join(FILES)} are allowed")
     for entry in file.infolist():
-        # Keras stores files without compression. Rejecting compressed files prevents decompression bombs.
-        if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
-            raise UncheckedError(f"{entry.filename} is compressed; only stored files are allowed")
+        # zipfile reads no more than file_size bytes
+        if entry.compress_type != zipfile.ZIP_STORED and entry.file_size > _MAX_COMPRESSED_BYTES:
+            raise UncheckedError(
+                f"{entry.filename} is compressed and has {entry.file_size:,} bytes;"
+                f" at most {_MAX_COMPRESSED_BYTES:,} are allowed"
+            )
     size = file.getinfo(CONFIG).file_size
     if size > _MAX_CONFIG_BYTES:
         raise UncheckedError(f"{CONFIG} has {size:,} bytes; at most {_MAX_CONFIG_BYTES:,} are allowed")

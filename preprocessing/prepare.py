@@ -110,12 +110,12 @@ class PreparedImages:
 
     @property
     def balance(self) -> Counts:
-        """Row counts by source: ``read`` is the sum of ``used``, ``rejected`` and ``left out by fraction``."""
+        """Row counts by source: ``read`` is the sum of ``used``, ``rejected`` and ``left out``."""
         balance: Counts = {}
         for source, read in self.rejections.rows.items():
             used, usable = sum(self.sources.get(source, {}).values()), self.rejections.usable.get(source, 0)
             balance[source] = {"read": read, "used": used, "rejected": read - usable}
-            balance[source]["left out by fraction"] = usable - used
+            balance[source]["left out"] = usable - used
         return balance
 
     @property
@@ -215,7 +215,7 @@ def prepare_images(
     pool.shutdown(wait=False)
     counted = count_images(images)
     used = {source: sum(rows.values()) for source, rows in counted.sources.items()}
-    if not sources.fractions:
+    if not sources.fractions and not sources.excluded_classes:
         check_counts("used", rejections.usable, used)
     check_classes(counted.class_counts)
     if len(sources.folders) > 1:
@@ -237,7 +237,9 @@ def prepare_images(
 
 
 def _divide(usable: DataFrame, sources: Sources) -> DataFrame:
-    """Assign a split and a group to every usable row."""
+    """Assign a split and a group to every usable row that is not left out."""
+    if sources.excluded_classes:
+        usable = usable.where(~F.col("label").isin(sources.excluded_classes))
     if sources.split.by == "group":
         usable.sparkSession.sparkContext.setCheckpointDir(sources.work)
         usable = _with_groups(usable, sources)

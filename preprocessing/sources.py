@@ -23,6 +23,7 @@ class Sources:
         preprocessing: how pictures become rows.
         split: how rows are split for training, validation and testing.
         class_names: names of classes beyond the built-in ones.
+        excluded_classes: classes whose rows are left out.
         max_rejected: largest fraction of rows that may be rejected.
         fraction: fraction of the training rows that is used.
         seed: random seed of the split.
@@ -34,6 +35,7 @@ class Sources:
     preprocessing: Preprocessing
     split: Split
     class_names: list[str]
+    excluded_classes: list[str]
     max_rejected: float
     fraction: float
     seed: int

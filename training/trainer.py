@@ -11,7 +11,6 @@ from typing import Any
 
 import cloudpickle
 import keras
-import numpy as np
 from horovod.runner.common.util.timeout import TimeoutException
 from horovod.spark.common.store import Store
 from horovod.spark.keras import KerasEstimator
@@ -21,11 +20,7 @@ import evaluation
 import models
 import training
 from models.errors import TrainingError
-from models.frozen_layers import split_network
-from models.model_settings import Network
-from models.networks import build_network, unfreeze
 from models.optimizers import compile_arguments
-from preprocessing.normalization import Normalization
 from preprocessing.schema import VALIDATION
 from training.callbacks import (
     EpochEnd,
@@ -42,6 +37,7 @@ from training.cluster.reports import TrialReporter, listening
 from training.data_module import data_module
 from training.diagnostics.probe import Samples
 from training.diagnostics.profiler import Profile
+from training.initial_network import InitialNetwork
 from training.progression import has_finished
 from training.store import LABEL, PIXELS
 from training.trained_network import Failure, TrainedNetwork
@@ -71,17 +67,10 @@ class NetworkTraining:
         spark: the session whose executors run the processes.
         store: the store, from :func:`training.store.training_store`.
         checkpoints: the folder of checkpoints. Training resumes from the last one, if there is any.
-        network: the network.
+        initial: the network that the training starts from.
         settings: how the network is trained.
-        shape: the shape ``(height, width, channels)`` of a picture.
-        num_classes: the number of classes.
-        normalization: the normalization of the pixels.
         rows: the number of training rows in the store, to compute the speed.
-        seed: the seed of the initial weights, the order of the rows and the augmentation.
-        start: the initial weights. None: those that the network is built with.
-        split: whether the rows are outputs of the frozen layers, see :mod:`training.frozen_outputs`, and the other
-            layers are trained on them.
-        first_layer: the first layer that is trained, see :func:`models.networks.unfreeze`. None: the network's default.
+        seed: the seed of the order of the rows and the augmentation.
         samples: training pictures for the diagnostics. None: diagnostics are switched off.
         trial: the trial of a search. It receives each epoch, except those of fine-tuning, and may stop the training.
         profile: a folder of the store where some recorded steps are written. None: no steps are recorded.
@@ -91,16 +80,10 @@ class NetworkTraining:
     spark: SparkSession
     store: Store
     checkpoints: Checkpoints
-    network: Network
+    initial: InitialNetwork
     settings: Training
-    shape: tuple[int, int, int]
-    num_classes: int
-    normalization: Normalization
     rows: int
     seed: int
-    start: list[np.ndarray] | None = None
-    split: bool = False
-    first_layer: str | None = None
     samples: Samples | None = None
     trial: TrialReporter | None = None
     profile: str | None = None
@@ -109,7 +92,8 @@ class NetworkTraining:
     @property
     def rate(self) -> str:
         """The option that sets the learning rate."""
-        return "--training.learning-rate" if self.first_layer is None else "--training.fine-tuning.learning-rate"
+        fine_tuning = self.initial.first_layer is not None
+        return "--training.fine-tuning.learning-rate" if fine_tuning else "--training.learning-rate"
 
     def run(self, num_proc: int, max_restarts: int) -> TrainedNetwork:
         """Train until all epochs have finished.
@@ -152,18 +136,6 @@ class NetworkTraining:
         if failures and "seconds" not in failures[-1]:
             failures[-1] |= {"seconds": 0.0, "num_proc": num_proc}
         return self._best(last, failures)
-
-    def build(self, weights: list[np.ndarray] | None = None) -> keras.Model:
-        """Build the network, with these weights or else those to start from."""
-        weights = self.start if weights is None else weights
-        keras.utils.set_random_seed(self.seed)
-        network = self.network if weights is None else dataclasses.replace(self.network, weights="none")
-        model = build_network(network, self.shape, self.num_classes, self.normalization)
-        if weights is not None:
-            model.set_weights(weights)
-        if self.first_layer is not None:
-            unfreeze(model, self.first_layer)
-        return model
 
     def _report_failure(self, restarts: int, max_restarts: int, failure: Failure) -> None:
         message = f"lost {failure['lost']} after {failure['after_epoch']} of {self.settings.epochs} epochs"
@@ -239,9 +211,11 @@ class NetworkTraining:
             backend_env=process_environment(cores) | timeline,
             store=self.store,
             data_module=data_module(
-                self.shape, self.num_classes, Augmentation() if self.split else self.settings.augmentation
+                self.initial.shape,
+                self.initial.num_classes,
+                Augmentation() if self.initial.split else self.settings.augmentation,
             ),
-            model=split_network(self.build())[1] if self.split else self.build(),
+            model=self.initial.trained_layers(),
             **compile_arguments(self.settings.optimizer, self.settings.learning_rate, self.settings.label_smoothing),
             feature_cols=[PIXELS],
             label_cols=[LABEL],
@@ -279,12 +253,7 @@ class NetworkTraining:
     def _best(self, last: Checkpoint, failures: list[Failure]) -> TrainedNetwork:
         # A new model from the weights: without the state of the optimizer, three times as large, and without Horovod's
         # wrapper of the optimizer.
-        weights = self.checkpoints.read(last.best_epoch).weights
-        if self.split:
-            model = self.build()
-            split_network(model)[1].set_weights(weights)
-        else:
-            model = self.build(weights)
+        model = self.initial.with_trained(self.checkpoints.read(last.best_epoch).weights)
         return TrainedNetwork.of(last.history, model, failures)
 
 
@@ -318,8 +287,7 @@ def train(training: NetworkTraining, num_proc: int, max_restarts: int) -> Traine
         settings=dataclasses.replace(
             training.settings, epochs=tuning.epochs, learning_rate=tuning.learning_rate, fine_tuning=None
         ),
-        start=trained.model.get_weights(),
-        first_layer=tuning.layer,
+        initial=dataclasses.replace(training.initial, weights=trained.model.get_weights(), first_layer=tuning.layer),
         trial=None,
         profile=None,
         listeners=[renumbered(listener) for listener in training.listeners],

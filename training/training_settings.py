@@ -18,8 +18,12 @@ class Augmentation:
         zoom: maximum change of the size, larger or smaller, as a fraction.
         brightness: maximum change of all pixels, up or down, as a fraction of the full range 0..255.
         contrast: maximum change of the distance to the picture's mean, up or down, as a fraction.
+        gamma: maximum change of the logarithm of gamma in both directions; gamma is 1 without a change, and makes dark
+            areas brighter below 1 and darker above it.
         stretch: maximum change of the width, as a fraction; the height changes inversely.
         color: maximum change of each channel's intensity, up or down, as a fraction.
+        gray: fraction of pictures that lose their color.
+        noise: maximum standard deviation of normally distributed noise, as a fraction of the full range.
         flip: fraction of pictures that are mirrored, as if they showed the other hand.
         background: fraction of pictures in which the areas that resemble the edge get another color.
         blur: fraction of pictures that lose detail, as if they had been 28 to 56 pixels wide.
@@ -32,8 +36,11 @@ class Augmentation:
     zoom: ClosedUnitInterval = 0.0
     brightness: ClosedUnitInterval = 0.0
     contrast: ClosedUnitInterval = 0.0
+    gamma: ClosedUnitInterval = 0.0
     stretch: ClosedUnitInterval = 0.0
     color: ClosedUnitInterval = 0.0
+    gray: ClosedUnitInterval = 0.0
+    noise: ClosedUnitInterval = 0.0
     flip: ClosedUnitInterval = 0.0
     background: ClosedUnitInterval = 0.0
     blur: ClosedUnitInterval = 0.0

@@ -23,7 +23,7 @@ def make_run(name: str, confusion: list[list[int]], fingerprint: str = "1") -> R
     metrics = {
         "model": "handshape", "source": "synthetic sample", "synthetic": True, "num_proc": 2, "parameters": 1234567,
         "parameters_are": "parameters", "bytes": 1_500_000, "rejected": {"too few fields": 3},
-        "balance": {"data": {"read": 25, "used": 22, "rejected": 3, "left out by fraction": 0}},
+        "balance": {"data": {"read": 25, "used": 22, "rejected": 3, "left out": 0}},
         "notes": ["data: 2 hidden or system files are left out"],
         "rows": {"train": 10, "validation": 2, "test": int(np.sum(confusion)), "rejected": 3},
         "seconds": {"preprocessing": 1.0, "training": 65.0, "total": 70.0},

@@ -102,6 +102,7 @@ def test_an_experiment_as_yaml_has_every_field_and_can_be_read_again(tmp_path: P
         (["--training.epoch", "3"], ["--training.epoch"]),
         (["--config", "no/such.yaml"], ["no/such.yaml", "not exist"]),
         (["--fraction", "0"], ["fraction is 0"]),
+        (["--excluded-classes", "[JJ]"], ["excluded_classes has 'JJ'", "A to Z"]),
         (["--preprocessing.size", "1"], ["preprocessing.size is 1", "8 to 1024"]),
         (["--preprocessing.size", "64", "--preprocessing.resize", "32"], ["preprocessing.resize is 32", "size, 64"]),
         (["--split.validation", "0.5", "--split.test", "0.5"], ["leave nothing to train on"]),

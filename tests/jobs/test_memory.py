@@ -21,7 +21,7 @@ from preprocessing.storage import Storage
 data, store = sys.argv[1:]
 spark = open_session("memory")
 settings = Preprocessing(size=160, crop="center", color="rgb", allow_duplicates=True)
-sources = Sources({Source("pictures"): data}, f"{store}/work", settings, Split(), [], 0.01, 1.0, 0)
+sources = Sources({Source("pictures"): data}, f"{store}/work", settings, Split(), [], [], 0.01, 1.0, 0)
 print(stored_images(spark, Storage(spark), sources, store).counted.class_counts)
 """
 

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from models.errors import TrainingError
 from tests.conftest import RunJob
 from tests.pictures import write_pictures
 
@@ -132,3 +133,40 @@ def test_only_features_are_kept_in_the_store(train: Callable[[str], str], folder
     assert {path.name.split("-")[0] for path in (folder / "store").iterdir()} == {"features"}
     assert all((path / "prepared.json").exists() for path in (folder / "store").iterdir())
     assert [path.name for path in (folder / "runs").iterdir() if path.name.startswith(".")] == []
+
+
+FURTHER = ["--data", "data/two", "--preprocessing.color", "rgb", "--preprocessing.normalization", "channel",
+           "--network.name", "handshape_photo", "--from", "runs/photo"]  # fmt: skip
+
+
+def test_a_training_goes_on_from_the_network_of_another_run_with_fewer_classes(
+    train: Callable[[str], str], study: Callable[..., str], folder: Path
+) -> None:
+    train("photo")
+    fewer = ["--excluded-classes", "[Y]", "--training.learning-rate", 0.000001]
+    output = study("train_cnn", "further", *FURTHER, "--network.head", "[16]", *fewer)
+    assert "two: 208 rows read = 156 used + 52 left out" in output
+    assert json.loads((folder / "runs/further/class_names.json").read_text()) == ["B", "L", "V"]
+    result = metrics(folder, "further")
+    assert result["initial_run"]["accuracy"] == pytest.approx(result["test"]["accuracy"], abs=0.15)
+    assert f"{result['test']['accuracy']:.4f}, {result['initial_run']['accuracy']:.4f} before" in output
+    assert "started from the network of runs/photo" in (folder / "runs/further/report.html").read_text()
+    # with such small steps, the weights are those of the other run
+    trained, earlier = (keras.models.load_model(folder / f"runs/{run}/model.keras") for run in ("further", "photo"))
+    for weights, earlier_weights in zip(trained.get_weights(), earlier.get_weights(), strict=True):
+        np.testing.assert_allclose(weights, earlier_weights[..., : weights.shape[-1]], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--network.head", "[8]"], r"the run has network.head \[16\], and this experiment \[8\]"),
+        (["--preprocessing.crop", "center"], "the run has preprocessing.crop hand, and this experiment center"),
+    ],
+)
+def test_a_training_cannot_go_on_from_another_network(
+    options: list[str], message: str, train: Callable[[str], str], study: Callable[..., str]
+) -> None:
+    train("photo")
+    with pytest.raises(TrainingError, match=rf"--from runs/photo: {message}: they must be the same"):
+        study("train_cnn", "refused", *FURTHER, *options)

@@ -14,6 +14,7 @@ def sources(spark: SparkSession, folders: dict[Source, str], **settings: Any) ->
         "split": Split(),
         "class_names": [],
         "max_rejected": 0.01,
+        "excluded_classes": [],
         "fraction": 1.0,
         "seed": 0,
     }

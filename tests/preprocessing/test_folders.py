@@ -67,6 +67,13 @@ def test_one_folder_is_split_by_the_fractions_of_the_experiment_the_same_for_any
     assert again.counted == prepared.counted
 
 
+def test_excluded_classes_are_left_out_and_counted(spark: SparkSession, storage: Storage, tmp_path: Path) -> None:
+    write_pictures(tmp_path / "all", "ABC", 10)
+    prepared = prepare(spark, storage, tmp_path / "all", excluded_classes=["B", "C"])
+    assert prepared.class_names == ["A"]
+    assert prepared.balance["photographs"] == {"read": 30, "used": 10, "rejected": 0, "left out": 20}
+
+
 def test_the_hands_of_photographs_are_columns_and_are_counted(
     spark: SparkSession, storage: Storage, tmp_path: Path
 ) -> None:

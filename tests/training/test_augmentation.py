@@ -109,6 +109,29 @@ def test_a_color_change_scales_each_channel() -> None:
     assert tinted.max() <= 121
 
 
+def test_gray_pictures_have_equal_channels() -> None:
+    colorful = np.tile(np.array([200, 100, 30], dtype=np.uint8), (64, 100))
+    images = augment(tf.constant(colorful), (10, 10, 3), Augmentation(gray=0.5), SEED).numpy().reshape(64, 100, 3)
+    is_gray = (images == 110).all(axis=(1, 2))
+    assert 0.3 < is_gray.mean() < 0.7
+    np.testing.assert_array_equal(images[~is_gray].reshape(-1, 300), colorful[~is_gray])
+
+
+def test_noise_has_a_different_strength_in_each_picture(pixels: np.ndarray) -> None:
+    uniform = np.full((64, 784), 100, dtype=np.uint8)
+    strengths = changed(uniform, noise=0.1).std(axis=1)
+    assert strengths.min() < 5
+    assert 20 < strengths.max() < 28
+
+
+def test_gamma_keeps_black_and_white_and_makes_gray_darker_or_brighter() -> None:
+    levels = np.tile(np.array([0, 128, 255], dtype=np.uint8), (64, 1))
+    changed_levels = augment(tf.constant(levels), (1, 3, 1), Augmentation(gamma=0.5), SEED).numpy()
+    assert (changed_levels[:, [0, 2]] == [0, 255]).all()
+    assert changed_levels[:, 1].min() < 100
+    assert changed_levels[:, 1].max() > 150
+
+
 def test_a_new_background_leaves_the_foreground_unchanged(pixels: np.ndarray) -> None:
     replaced = changed(pixels, background=1.0).reshape(-1, 28, 28).astype(float)
     assert np.abs(replaced[:, 11:17, 11:17] - 200).max() <= 1

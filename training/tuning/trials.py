@@ -14,14 +14,12 @@ from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
 from models.errors import TrainingError
-from models.model_settings import Network
-from models.networks import build_network
 from models.optimizers import compile_arguments
-from preprocessing.normalization import Normalization
 from preprocessing.schema import TRAIN, VALIDATION
 from training.callbacks import Logs, training_callbacks
 from training.cluster.reports import TrialReporter
 from training.data_module import ShardDataModule
+from training.initial_network import InitialNetwork
 from training.progression import best_epoch, divergence, has_finished
 from training.store import Part
 from training.trainer import NetworkTraining, train
@@ -34,22 +32,16 @@ class TrialTask:
 
     Args:
         trial: the reporter of the trial.
-        network: the network.
+        initial: the network that the trial starts from.
         training: how the network is trained, by a single process.
-        shape: the shape ``(height, width, channels)`` of a picture.
-        num_classes: the number of classes.
-        normalization: the normalization of the pixels.
         parts: the data sets to train on, one after the other. With several, the metric is their mean.
-        seed: the seed of the initial weights, the order of the rows and the augmentation.
+        seed: the seed of the order of the rows and the augmentation.
         cores: the number of cores that the trial may use.
     """
 
     trial: TrialReporter
-    network: Network
+    initial: InitialNetwork
     training: Training
-    shape: tuple[int, int, int]
-    num_classes: int
-    normalization: Normalization
     parts: list[Part]
     seed: int
     cores: int
@@ -132,7 +124,6 @@ def _train(task: TrialTask) -> TrialResult:
             keras.backend.clear_session()
             gc.collect()  # free the memory of the previous training
             ctypes.CDLL(None).malloc_trim(0)  # and return what the C library keeps of it to the operating system
-            keras.utils.set_random_seed(task.seed)
             with redirect_stdout(io.StringIO()):  # Petastorm prints a line for each file it has read
                 _fit(task, part, TrialEnd(task.training, task.trial if single else None, history), history)
             values.append(history[best_epoch(history) - 1][task.trial.metric])
@@ -151,14 +142,14 @@ def _train(task: TrialTask) -> TrialResult:
 
 def _fit(task: TrialTask, part: Part, end: TrialEnd, history: list[dict[str, Any]]) -> None:
     settings, batch = task.training, int(task.training.batch_size)
-    model = build_network(task.network, task.shape, task.num_classes, task.normalization)
+    model = task.initial.build()
     arguments = compile_arguments(settings.optimizer, settings.learning_rate, settings.label_smoothing)
     # A single process has no gradients to aggregate. Keras would still call a function to do so, and TensorFlow keeps
     # its gradient for the lifetime of the worker, together with the graph of the training: 20 MB per training.
     arguments["optimizer"].aggregate_gradients = lambda gradients: gradients
     model.compile(**arguments)
     data = ShardDataModule(
-        task.shape, task.num_classes, settings.augmentation, task.seed,
+        task.initial.shape, task.initial.num_classes, settings.augmentation, task.seed,
         train_dir=part.paths[TRAIN], val_dir=part.paths[VALIDATION], train_batch_size=batch, val_batch_size=batch,
     )  # fmt: skip
     model.fit(

@@ -18,12 +18,14 @@ from preprocessing.folds import with_folds
 from preprocessing.normalization import by_range
 from preprocessing.storage import Storage
 from training.cluster.reports import TrialReporter, receiving
+from training.initial_network import InitialNetwork
 from training.store import Part, write_folds, write_rows
 from training.training_settings import Training
 from training.tuning import trials
 from training.tuning.trials import TrialResult, TrialTask
 
 SIDE, CLASSES, ROWS = 28, 3, {"train": 120, "validation": 30}
+INITIAL = InitialNetwork(Network(name="baseline"), (SIDE, SIDE, 1), CLASSES, by_range(1), seed=0)
 Trained = Callable[..., tuple[TrialResult, optuna.Study]]
 
 
@@ -53,14 +55,10 @@ def trained(spark: SparkSession, paths: dict[str, str]) -> Trained:
         training = Training(epochs=3, batch_size=15, **settings)  # type: ignore[arg-type]
         study = optuna.create_study(pruner=pruner)
         with receiving(spark, study.ask()) as address:
-            network = Network(name="baseline")
             task = TrialTask(
                 TrialReporter(address, "val_loss", training.epochs),
-                network,
+                INITIAL,
                 training,
-                (SIDE, SIDE, 1),
-                CLASSES,
-                by_range(1),
                 [Part(dict(paths), ROWS)],
                 seed=0,
                 cores=1,
@@ -97,8 +95,8 @@ def test_a_trial_whose_rows_do_not_exist_has_failed(spark: SparkSession, tmp_pat
     with receiving(spark, study.ask()) as address:
         missing_paths: dict[str, str | list[str]] = {split: (tmp_path / split).as_uri() for split in ROWS}
         result = TrialTask(
-            TrialReporter(address, "val_loss", 3), Network(name="baseline"), Training(epochs=3),
-            (SIDE, SIDE, 1), CLASSES, by_range(1), [Part(missing_paths, ROWS)], seed=0, cores=1,
+            TrialReporter(address, "val_loss", 3), INITIAL, Training(epochs=3),
+            [Part(missing_paths, ROWS)], seed=0, cores=1,
         ).run(spark)  # fmt: skip
     assert result.value is None
     assert str(tmp_path) in str(result.failure)
@@ -114,8 +112,8 @@ def test_a_worker_keeps_no_graph_of_its_finished_trainings(spark: SparkSession, 
     with receiving(spark, study.ask()) as address:
         result = trials._train(
             TrialTask(
-                TrialReporter(address, "val_loss", 3), Network(name="baseline"), Training(epochs=1),
-                (SIDE, SIDE, 1), CLASSES, by_range(1), [Part(dict(paths), ROWS)] * 2, seed=0, cores=1,
+                TrialReporter(address, "val_loss", 3), INITIAL, Training(epochs=1),
+            [Part(dict(paths), ROWS)] * 2, seed=0, cores=1,
             )
         )  # fmt: skip
     assert result.failure is None
@@ -136,8 +134,8 @@ def test_every_fold_validates_once_and_the_value_is_their_mean(
     study = optuna.create_study(pruner=NopPruner())
     with receiving(spark, study.ask()) as address:
         result = TrialTask(
-            TrialReporter(address, "val_loss", 3), Network(name="baseline"), Training(epochs=2, batch_size=15),
-            (SIDE, SIDE, 1), CLASSES, by_range(1), parts, seed=0, cores=1,
+            TrialReporter(address, "val_loss", 3), INITIAL, Training(epochs=2, batch_size=15),
+            parts, seed=0, cores=1,
         ).run(spark)  # fmt: skip
     assert (result.epochs, result.failure) == (6, None)
     # The mean of the folds so far is reported after each fold.
