@@ -7,10 +7,9 @@ from typing import Any
 import pandas as pd
 
 from evaluation.figures import Picture, accuracy_intervals, picture_grid, save_figures
+from evaluation.metrics import hardest_letters
 from evaluation.report import write_study_report
 from evaluation.runs import METRICS_FILE, write_json
-
-_NUM_HARDEST = 4
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ def write_evaluations(folder: Path, run: str, evaluated: dict[str, Evaluated]) -
             "accuracy": f"{one['accuracy']:.4f}",
             "95 % interval": "{:.4f} to {:.4f}".format(*one["accuracy_interval"]),
             "macro F1": f"{one['macro']['f1']:.4f}",
-            "most often missed": ", ".join(f"{letter} {recall:.0%}" for letter, recall in hardest_letters(one)) or "–",
+            "most often missed": hardest_letters(one),
         }
         for name, one in metrics.items()
     )
@@ -62,10 +61,3 @@ def write_evaluations(folder: Path, run: str, evaluated: dict[str, Evaluated]) -
     lead = f"{run} was evaluated on {source}. Nothing was trained."
     write_study_report(folder / "report.html", f"Evaluation of {run}", lead, False, table, notes, folder / "figures")
     return table
-
-
-def hardest_letters(metrics: dict[str, Any]) -> list[tuple[str, float]]:
-    """The letters with the lowest recall below 1, and their recall."""
-    recalls = {name: row["recall"] for name, row in metrics["classes"].items() if row["support"]}
-    order = sorted((recall, name) for name, recall in recalls.items() if recall < 1)
-    return [(name, recall) for recall, name in order[:_NUM_HARDEST]]

@@ -7,6 +7,7 @@ import pandas as pd
 from scipy.stats import binomtest
 
 CONFIDENCE = 0.95
+_NUM_HARDEST = 4
 
 
 def wilson_interval(correct: int, total: int) -> tuple[float, float]:
@@ -94,6 +95,17 @@ def mcnemar(only_first: int, only_second: int) -> float:
     if only_first + only_second == 0:
         return 1.0
     return float(binomtest(only_first, only_first + only_second, 0.5).pvalue)
+
+
+def hardest_letters(metrics: dict[str, Any]) -> str:
+    """The classes with the lowest recall below 1, each with its recall, for a table.
+
+    Args:
+        metrics: from :func:`summarize`.
+    """
+    recalls = {name: row["recall"] for name, row in metrics["classes"].items() if row["support"]}
+    order = sorted((recall, name) for name, recall in recalls.items() if recall < 1)
+    return ", ".join(f"{name} {recall:.0%}" for recall, name in order[:_NUM_HARDEST]) or "–"
 
 
 def _fraction(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:

@@ -6,7 +6,15 @@ from typing import Any
 
 import pandas as pd
 
-from evaluation.figures import accuracy_intervals, learning_curve_figure, loss_curves, save_figures
+from evaluation.figures import (
+    Picture,
+    accuracy_intervals,
+    learning_curve_figure,
+    loss_curves,
+    picture_grid,
+    save_figures,
+)
+from evaluation.metrics import hardest_letters
 from evaluation.report import write_study_report
 from evaluation.runs import METRICS_FILE, write_json
 from evaluation.smoothness import smoothness
@@ -23,6 +31,8 @@ class Training:
         loss_curve: the training loss within and across epochs, with columns ``epoch`` and ``loss``.
         test: the metrics of the test set from :func:`evaluation.metrics.summarize`, with ``loss``.
         about: settings of this training, such as ``learning_rate`` or ``rows``.
+        hands: in how many of the ``searched`` test pictures a hand was ``found``.
+        mistakes: the test pictures with the most probable wrong letters.
     """
 
     name: str
@@ -31,6 +41,8 @@ class Training:
     loss_curve: pd.DataFrame
     test: dict[str, Any]
     about: dict[str, Any]
+    hands: dict[str, int]
+    mistakes: list[Picture]
 
 
 @dataclass(frozen=True)
@@ -131,7 +143,7 @@ class Study:
 
     def write_left_out(self, folder: Path, by: str, trainings: list[Training]) -> pd.DataFrame:
         """Write the leave-one-out results by source or signer. Return the table."""
-        tests = {training.name: training.test for training in trainings}
+        tests = {training.name: training.test | {"hands": training.hands} for training in trainings}
         mean = sum(test["accuracy"] for test in tests.values()) / len(tests)
         table = pd.DataFrame(
             {
@@ -141,6 +153,8 @@ class Study:
                 "95 % interval": "{:.4f} to {:.4f}".format(*training.test["accuracy_interval"]),
                 "macro F1": f"{training.test['macro']['f1']:.4f}",
                 "loss": f"{training.test['loss']:.4f}",
+                "hands found": f"{training.hands['found']:,} of {training.hands['searched']:,}",
+                "most often missed": hardest_letters(training.test),
             }
             for training in trainings
         )
@@ -153,7 +167,13 @@ class Study:
             f" pictures of that {by}."
         )
         title = f"Accuracy on the {by} left out, with 95 % interval"
-        save_figures({"accuracy": accuracy_intervals(tests, title)}.items(), folder / "figures", self.source)
+        charts = {"accuracy": accuracy_intervals(tests, title)}
+        for training in trainings:
+            if training.mistakes:
+                charts[f"mistakes_{training.name}"] = picture_grid(
+                    training.mistakes, f"Mistakes in {training.name}", columns=8
+                )
+        save_figures(charts.items(), folder / "figures", self.source)
         content = {"by": by, "mean_accuracy": mean, "left_out": tests}
         self._write(folder, f"Leave-one-{by}-out cross-validation", lead, content, table, notes)
         return table

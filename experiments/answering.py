@@ -44,13 +44,23 @@ class Answers:
 
     def _pictures(self, answers: DataFrame, order: list[Any], limit: int) -> list[Picture]:
         selected = answers.orderBy(*order).limit(limit)
-        rows = selected.join(self.rows.select("id", "pixels"), "id").orderBy(*order).collect()
-        return [
-            Picture(
-                to_array(row["pixels"], self.shape), row["label"] or row["letter"], row["letter"], row["probability"]
-            )
-            for row in rows
-        ]
+        return to_pictures(selected.join(self.rows.select("id", "pixels"), "id").orderBy(*order), self.shape)
+
+
+def to_pictures(predicted: DataFrame, shape: tuple[int, int, int]) -> list[Picture]:
+    """Collect predicted pictures, with the columns ``pixels``, ``label``, ``letter`` and ``probability``."""
+    return [
+        Picture(to_array(row["pixels"], shape), row["label"] or row["letter"], row["letter"], row["probability"])
+        for row in predicted.collect()
+    ]
+
+
+def count_hands(images: DataFrame) -> dict[str, int]:
+    """In how many pictures a hand was ``searched``, and ``found``."""
+    found = F.count_if(F.col("hand_confidence") > 0).alias("found")
+    [hands] = images.agg(F.count("hand_confidence").alias("searched"), found).collect()
+    counts: dict[str, int] = hands.asDict()
+    return counts
 
 
 def answer_rows(context: ReadContext, trained: TrainedRun, read: ReadRows, name: str, path: str) -> Answers:
@@ -70,9 +80,7 @@ def answer_rows(context: ReadContext, trained: TrainedRun, read: ReadRows, name:
     answers = reader(context.spark).parquet(path)
     metrics, confusion, labels = count_answers(answers, trained.class_names)
     check_counts("answered", {name: read.count}, {name: metrics["rows"]})
-    found = F.count_if(F.col("hand_confidence") > 0).alias("found")
-    [hands] = read.table.agg(F.count("hand_confidence").alias("searched"), found).collect()
-    metrics["hands"] = hands.asDict()
+    metrics["hands"] = count_hands(read.table)
     if metrics["labeled"]:
         metrics |= summarize(confusion, labels) | {"labels": labels, "confusion": confusion.tolist()}
     return Answers(read.table, answers, trained.preprocessing.shape, metrics)

@@ -12,18 +12,18 @@ from matplotlib.figure import Figure
 from pyspark.sql import DataFrame
 
 from evaluation import figures
-from evaluation.figures import Picture
 from evaluation.metrics import add_confusions, confused_pairs, summarize
 from evaluation.overfitting import overfitting
 from evaluation.report import write_run_report
 from evaluation.runs import METRICS_FILE, RUN_FILE, Run, write_json
+from experiments.answering import to_pictures
 from experiments.configuration import Experiment
 from experiments.data import is_synthetic, source_name
 from experiments.logs import LOGGER
 from experiments.run_directory import StagedRun, describe_job
 from experiments.stopwatch import Stopwatch
 from models.prediction import evaluate, mistakes_of_pairs, striking_predictions
-from preprocessing.prepare import PreparedImages, to_array
+from preprocessing.prepare import PreparedImages
 from preprocessing.schema import TEST, TRAIN, VALIDATION
 from preprocessing.storage import Storage, reader
 
@@ -232,7 +232,7 @@ def _charts(
     if names:
         queries.append(mistakes_of_pairs(predictions, test, names, MISTAKES_PER_PAIR))
     with ThreadPoolExecutor() as pool:
-        striking, *mistakes = (pool.submit(_pictures, query, prepared.shape) for query in queries)
+        striking, *mistakes = (pool.submit(to_pictures, query, prepared.shape) for query in queries)
         yield "confusion_matrix", figures.confusion_heatmap(confusion, prepared.class_names)
         if model.history is not None:
             yield "training_curves", figures.training_curves(model.history, model.train["best_epoch"])
@@ -250,10 +250,3 @@ def _save_test_pictures(prepared: PreparedImages, path: str) -> None:
     # ids are hashes, so the first ones are a random sample of all classes
     rows = prepared.split(TEST).select("id", "pixels").orderBy("id").limit(count)
     rows.coalesce(1).write.parquet(path)
-
-
-def _pictures(predicted: DataFrame, shape: tuple[int, int, int]) -> list[Picture]:
-    return [
-        Picture(to_array(row["pixels"], shape), row["label"], row["letter"], row["probability"])
-        for row in predicted.collect()
-    ]

@@ -8,22 +8,27 @@ from typing import Any
 
 from py4j.protocol import Py4JError
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from evaluation.metrics import add_confusions, summarize
 from evaluation.studies import Study, Training
+from experiments.answering import count_hands, to_pictures
 from experiments.configuration import NetworkExperiment
 from experiments.data import clean_store, is_synthetic, open_sources, read_images, source_name, working_folder
 from experiments.logs import LOGGER
 from experiments.network_training import check_network
 from experiments.run_directory import StagedRun, default_run, staged_run
 from models.calibration import calibrate
-from models.prediction import evaluate, predict_with_network
+from models.prediction import evaluate, predict_with_network, striking_predictions
 from preprocessing.prepare import PreparedImages
 from preprocessing.schema import TEST, VALIDATION
 from preprocessing.storage import Storage
 from training.checkpoints import Checkpoints
 from training.cluster.hosts import check_hosts, check_slots
 from training.trainer import NetworkTraining, train
+
+# The number of mistakes that the report shows of each training.
+NUM_MISTAKES = 24
 
 
 @dataclass(frozen=True)
@@ -104,14 +109,19 @@ def train_and_evaluate(
     if experiment.training.calibration:
         validation = predict_with_network(prepared.split(VALIDATION), trained.model, prepared.class_names)
         calibrate(trained.model, validation, prepared.class_names)
-    evaluation = evaluate(
-        predict_with_network(prepared.split(TEST), trained.model, prepared.class_names), prepared.class_names
-    )
+    images = prepared.split(TEST)
+    predictions = predict_with_network(images, trained.model, prepared.class_names).persist()
+    evaluation = evaluate(predictions, prepared.class_names)
     test = summarize(add_confusions(evaluation.confusions, prepared.class_names), prepared.class_names) | {
         "loss": evaluation.loss
     }
     LOGGER.info(f"{name}: test accuracy {test['accuracy']:.4f}, loss {test['loss']:.4f}")
-    return Training(name, trained.history, trained.best_epoch, trained.loss_curve, test, about)
+    wrong = striking_predictions(predictions.where(F.col("letter") != F.col("label")), images, NUM_MISTAKES)
+    mistakes = to_pictures(wrong, prepared.shape)
+    predictions.unpersist()
+    return Training(
+        name, trained.history, trained.best_epoch, trained.loss_curve, test, about, count_hands(images), mistakes
+    )
 
 
 def print_study(run: str, table: Any) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from evaluation.figures import Picture
 from evaluation.metrics import summarize
 from evaluation.smoothness import smoothness
 from evaluation.studies import Study, Training
@@ -20,7 +21,9 @@ def training(name: str, hits: int, loss: np.ndarray, **about: float) -> Training
     )
     curve = pd.DataFrame({"epoch": np.arange(1, len(loss) + 1) / len(loss) * 2, "loss": loss})
     test = summarize(np.array([[hits, 10 - hits], [0, 10]]), ["A", "B"]) | {"loss": 1 - hits / 10}
-    return Training(name, history, 2, curve, test, about)
+    picture = Picture(np.zeros((8, 8), np.uint8), "A", "B", 0.9)
+    mistakes = [picture] * (10 - hits)
+    return Training(name, history, 2, curve, test, about, {"searched": 20, "found": 18}, mistakes)
 
 
 FALLING = np.linspace(2, 0.5, 60)
@@ -69,4 +72,6 @@ def test_a_learning_curve_is_drawn_by_size_with_the_kept_epochs_figures(tmp_path
 def test_what_was_left_out_is_reported_with_the_mean(tmp_path: Path) -> None:
     STUDY.write_left_out(tmp_path, "source", [training("a", 6, FALLING, epochs=2), training("b", 8, FALLING, epochs=3)])
     assert json.loads((tmp_path / "metrics.json").read_text())["mean_accuracy"] == pytest.approx(0.85)
-    assert "Leave-one-source-out cross-validation" in (tmp_path / "report.html").read_text()
+    page = (tmp_path / "report.html").read_text()
+    for part in ("Leave-one-source-out cross-validation", "18 of 20", "A 60%", "mistakes a", "mistakes b"):
+        assert part in page

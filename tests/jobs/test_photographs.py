@@ -89,6 +89,7 @@ def test_each_source_is_left_out_once_and_no_test_picture_is_used(study: Callabl
     results = metrics(folder, "left_out")
     folds = results["left_out"]
     assert set(folds) == {"one", "two"}
+    assert all(fold["hands"]["searched"] == 0 for fold in folds.values())  # pictures of 48 pixels are not searched
     assert results["mean_accuracy"] == pytest.approx(np.mean([fold["accuracy"] for fold in folds.values()]))
 
 
