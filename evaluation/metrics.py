@@ -1,10 +1,11 @@
 """Metrics from a confusion matrix, with confidence intervals, and a significance test for two models."""
 
+import math
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 
 CONFIDENCE = 0.95
 _NUM_HARDEST = 4
@@ -14,6 +15,23 @@ def wilson_interval(correct: int, total: int) -> tuple[float, float]:
     """The 95 % interval of a fraction (Wilson, 1927). It stays within 0..1 and remains accurate near 1."""
     interval = binomtest(correct, total).proportion_ci(CONFIDENCE, method="wilson")
     return float(interval.low), float(interval.high)
+
+
+def grouped_interval(accuracy: float, effective_size: float) -> tuple[float, float]:
+    """The 95 % interval of an accuracy on pictures that come in groups, such as the frames of a video.
+
+    It is Wilson's interval for the number of independent pictures that would be as informative (Korn and Graubard,
+    1998).
+
+    Args:
+        accuracy: the accuracy on all pictures.
+        effective_size: from :func:`models.prediction.effective_size`.
+    """
+    z = float(norm.ppf((1 + CONFIDENCE) / 2))
+    center = accuracy + z**2 / (2 * effective_size)
+    half = z * math.sqrt(accuracy * (1 - accuracy) / effective_size + z**2 / (4 * effective_size**2))
+    scale = 1 + z**2 / effective_size
+    return max(0.0, (center - half) / scale), min(1.0, (center + half) / scale)
 
 
 def class_table(confusion: np.ndarray, class_names: list[str]) -> pd.DataFrame:

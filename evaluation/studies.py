@@ -160,7 +160,9 @@ class Study:
         )
         notes = [
             f"The mean accuracy is {mean:.4f}. Only classes that also occur in the other {by}s are evaluated. The test"
-            " set is not used. Each training takes about as many steps as a training on all pictures."
+            " set is not used. Each training takes about as many steps as a training on all pictures.",
+            "The interval takes groups of pictures as independent, not single pictures: near-duplicates, or the frames"
+            " of a letter if the source has a pattern for them.",
         ]
         lead = (
             f"{self.network} was trained once without each {by} of {self.source}, and evaluated on the training"

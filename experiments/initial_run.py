@@ -17,7 +17,7 @@ from models.prediction import predict_with_network
 from preprocessing.storage import Storage
 
 # Settings of the preprocessing and the network that both trainings must have in common.
-_PREPROCESSING = ("size", "crop", "resize", "color", "normalization")
+_PREPROCESSING = ("size", "crop", "mirror_left_hands", "resize", "color", "normalization")
 _NETWORK = ("name", "head")
 
 

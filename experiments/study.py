@@ -10,7 +10,7 @@ from py4j.protocol import Py4JError
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from evaluation.metrics import add_confusions, summarize
+from evaluation.metrics import add_confusions, grouped_interval, summarize
 from evaluation.studies import Study, Training
 from experiments.answering import count_hands, to_pictures
 from experiments.configuration import NetworkExperiment
@@ -19,7 +19,7 @@ from experiments.logs import LOGGER
 from experiments.network_training import check_network
 from experiments.run_directory import StagedRun, default_run, staged_run
 from models.calibration import calibrate
-from models.prediction import evaluate, predict_with_network, striking_predictions
+from models.prediction import effective_size, evaluate, predict_with_network, striking_predictions
 from preprocessing.prepare import PreparedImages
 from preprocessing.schema import TEST, VALIDATION
 from preprocessing.storage import Storage
@@ -115,6 +115,7 @@ def train_and_evaluate(
     test = summarize(add_confusions(evaluation.confusions, prepared.class_names), prepared.class_names) | {
         "loss": evaluation.loss
     }
+    test["accuracy_interval"] = grouped_interval(test["accuracy"], effective_size(predictions, images))
     LOGGER.info(f"{name}: test accuracy {test['accuracy']:.4f}, loss {test['loss']:.4f}")
     wrong = striking_predictions(predictions.where(F.col("letter") != F.col("label")), images, NUM_MISTAKES)
     mistakes = to_pictures(wrong, prepared.shape)

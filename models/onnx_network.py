@@ -1,6 +1,7 @@
 """Networks in ONNX format, which run without TensorFlow."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
@@ -46,15 +47,40 @@ def check_onnx(content: bytes, num_pixels: int, num_classes: int) -> None:
         raise TrainingError(f"{num_pixels} pixels as uint8 and {num_classes} probabilities as float are expected")
 
 
+@dataclass(frozen=True)
+class Outputs:
+    """The probabilities, ``float32`` ``(n, classes)``, and the features that a network's last layer computes them from,
+    ``float32`` ``(n, features)``."""
+
+    probabilities: np.ndarray
+    features: np.ndarray
+
+
 def read_onnx(content: bytes) -> Predict:
     """Return the predict function of an ONNX network; it runs on one core."""
+    run = _session(content)
+    return lambda pixels: run(pixels)[0]
+
+
+def read_onnx_with_features(content: bytes) -> Callable[[np.ndarray], Outputs]:
+    """The same with the features of the pictures."""
+    model = onnx.load_from_string(content)
+    last_layer = [node for node in model.graph.node if node.op_type == "MatMul"][-1]
+    features = onnx.helper.make_tensor_value_info(last_layer.input[0], onnx.TensorProto.FLOAT, None)
+    model.graph.output.append(features)
+    run = _session(model.SerializeToString())
+    return lambda pixels: Outputs(*run(pixels))
+
+
+def _session(content: bytes) -> Callable[[np.ndarray], list[np.ndarray]]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     [pixels_input] = session.get_inputs()
 
-    def predict(pixels: np.ndarray) -> np.ndarray:
+    def run(pixels: np.ndarray) -> list[np.ndarray]:
         batches = (pixels[start : start + _BATCH_SIZE] for start in range(0, len(pixels), _BATCH_SIZE))
-        return np.concatenate([session.run(None, {pixels_input.name: batch})[0] for batch in batches])
+        outputs = [session.run(None, {pixels_input.name: batch}) for batch in batches]
+        return [np.concatenate(rows) for rows in zip(*outputs, strict=True)]
 
-    return predict
+    return run

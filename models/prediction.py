@@ -225,6 +225,37 @@ def evaluate(predictions: DataFrame, class_names: list[str]) -> Evaluation:
     return Evaluation(confusions, loss / max(total, 1), float(np.abs(gaps).sum() / max(total, 1)))
 
 
+def effective_size(predictions: DataFrame, images: DataFrame) -> float:
+    """The number of independent pictures that are as informative as these, of which those of a group resemble another.
+
+    It is the number of pictures divided by the design effect of the accuracy: the variance of the mean over groups,
+    divided by that over independent pictures (Kish, 1965). It is the number of groups if the variance is zero, and lies
+    between this number and that of the pictures.
+
+    Args:
+        predictions: rows with the columns of ``PREDICTIONS``.
+        images: image table with the column ``group``. Its groups with one label are the groups here.
+    """
+    is_correct = (F.col("letter") == F.col("label")).cast("double")
+    groups = (
+        predictions.join(images.select("id", "group"), "id", how="inner")
+        .groupBy("source", "group", "label")
+        .agg(F.sum(is_correct).alias("correct"), F.count(F.lit(1)).cast("double").alias("size"))
+    )
+    correct, size = F.col("correct"), F.col("size")
+    sums = groups.agg(
+        F.count(F.lit(1)).alias("groups"), F.sum(size).alias("n"), F.sum(correct).alias("k"),
+        F.sum(correct * correct).alias("kk"), F.sum(correct * size).alias("kn"), F.sum(size * size).alias("nn"),
+    )  # fmt: skip
+    [row] = sums.collect()
+    accuracy = row["k"] / row["n"]
+    squares = row["kk"] - 2 * accuracy * row["kn"] + accuracy**2 * row["nn"]
+    if squares <= 0 or row["groups"] < 2:
+        return float(row["groups"])
+    variance = squares / row["n"] ** 2 * row["groups"] / (row["groups"] - 1)
+    return float(min(max(accuracy * (1 - accuracy) / variance, row["groups"]), row["n"]))
+
+
 def striking_predictions(predictions: DataFrame, images: DataFrame, limit: int) -> DataFrame:
     """Select predictions for display: the most confident mistakes first, then some correct predictions.
 

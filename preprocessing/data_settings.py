@@ -60,6 +60,7 @@ class Preprocessing:
         size: the side length in pixels of every preprocessed picture; Sign-MNIST's pictures have 28.
         crop: hand, a square around the largest hand that is found in the picture, or its center if there is no hand; or
             center, always the center. Pictures with a side of less than 64 pixels, like Sign-MNIST's, are not searched.
+        mirror_left_hands: mirror the crop of a left hand, so that all hands that are found look like right hands.
         resize: the length of the shorter side in pixels before the center is cropped. None: size.
         color: gray, one byte per pixel, or rgb, three bytes.
         normalization: range, each value is divided by 255; or channel, the mean of the channel is subtracted and the
@@ -69,6 +70,7 @@ class Preprocessing:
 
     size: PositiveInt = 28
     crop: Literal["hand", "center"] = "hand"
+    mirror_left_hands: bool = True
     resize: PositiveInt | None = None
     color: Literal["gray", "rgb"] = "gray"
     normalization: Literal["range", "channel"] = "range"
@@ -97,8 +99,10 @@ class Preprocessing:
 
 def preprocessing_of(experiment: str) -> Preprocessing:
     """The preprocessing settings of a finished run; ``experiment`` is the content of its ``experiment.yaml``."""
-    # runs of earlier versions do not name the crop, which was always the center
-    return Preprocessing(**({"crop": "center"} | yaml.safe_load(experiment)["preprocessing"]))
+    # runs of earlier versions do not name the crop, which was always the center, and mirrored no hand
+    return Preprocessing(
+        **({"crop": "center", "mirror_left_hands": False} | yaml.safe_load(experiment)["preprocessing"])
+    )
 
 
 @dataclass(frozen=True)

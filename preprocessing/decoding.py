@@ -57,7 +57,8 @@ def decode(content: bytes, settings: Preprocessing, formats: tuple[str, ...] | N
 
     Args:
         content: a file in JPEG, PNG or any other format that Pillow reads.
-        settings: preprocessing settings, of which ``size``, ``crop``, ``short_side`` and ``color`` are used.
+        settings: preprocessing settings, of which all but ``normalization`` and ``allow_duplicates`` are
+            used.
         formats: Pillow's names of the accepted formats. None: all formats are accepted.
     """
     if not content:
@@ -136,6 +137,8 @@ def _crop(image: Image.Image, settings: Preprocessing) -> Decoded:
         return Decoded(_crop_center(image, settings).tobytes())
     hand = hand_detector().detect(image)
     cropped = _crop_center(image, settings) if hand is None else _crop_hand(image, hand, settings)
+    if hand is not None and hand.handedness < 0.5 and settings.mirror_left_hands:
+        cropped = ImageOps.mirror(cropped)
     return Decoded(cropped.convert(_MODES[settings.color]).tobytes(), searched=True, hand=hand)
 
 

@@ -10,8 +10,10 @@ import numpy as np
 from evaluation.runs import Run, check_job, read_run
 from models.errors import TrainingError
 from models.model_settings import NUM_ALTERNATIVES
-from models.onnx_network import Predict, check_onnx, read_onnx
+from models.onnx_network import Predict, check_onnx, read_onnx, read_onnx_with_features
 from preprocessing.data_settings import Preprocessing, preprocessing_of
+from preprocessing.errors import InputError
+from serving.examples import Examples, read_examples
 
 
 @dataclass(frozen=True)
@@ -50,23 +52,33 @@ class Recognizer:
         self._predict = predict
 
     @classmethod
-    def of_run(cls, folder: Path, path: str | None = None) -> "Recognizer":
+    def of_run(cls, folder: Path, path: str | None = None, examples: Path | None = None) -> "Recognizer":
         """Load the network of a run directory.
 
         Args:
             folder: the local folder with the run's files.
             path: the run directory as the user gave it; None: the folder.
+            examples: folder of examples, see :mod:`serving.examples`. None: there are none.
 
         Raises:
             RunError: the path is not a run directory of a network.
             TrainingError: the network cannot be loaded.
+            InputError: the examples cannot be used.
         """
         run = read_run(folder, path or str(folder))
         check_job(run, "cnn")
         files = Path(Run(str(folder), run.about, run.metrics).files)
         class_names = json.loads((files / "class_names.json").read_text(encoding="utf-8"))
         settings = preprocessing_of((files / "experiment.yaml").read_text(encoding="utf-8"))
-        predict = _read_network(files, settings, class_names)
+        content = _read_network(files, settings, class_names)
+        try:
+            predict = (
+                read_onnx(content) if examples is None else _with_examples(content, settings, class_names, examples)
+            )
+        except InputError:
+            raise
+        except Exception as error:  # ONNX Runtime has no common class of its errors
+            raise TrainingError(f"{files / 'model.onnx'}: {error}") from error
         return cls(run.name, predict, class_names, settings, np.array(run.metrics["test"]["confusion"]))
 
     def probabilities(self, pixels: np.ndarray) -> np.ndarray:
@@ -81,8 +93,16 @@ class Recognizer:
             yield Answer(*likeliest, alternatives)
 
 
-def _read_network(files: Path, preprocessing: Preprocessing, class_names: list[str]) -> Predict:
-    """The predict function of a run's network.
+def _with_examples(content: bytes, settings: Preprocessing, class_names: list[str], folder: Path) -> Predict:
+    """The predict function of a network with a folder of examples."""
+    network = read_onnx_with_features(content)
+    pixels, classes = read_examples(folder, class_names, settings)
+    examples = Examples.of(network(pixels).features, classes, len(class_names))
+    return lambda pixels: examples.blend(network(pixels))
+
+
+def _read_network(files: Path, preprocessing: Preprocessing, class_names: list[str]) -> bytes:
+    """A run's network in ONNX format.
 
     Raises:
         TrainingError: it cannot be read, or is not a network of this project.
@@ -93,10 +113,10 @@ def _read_network(files: Path, preprocessing: Preprocessing, class_names: list[s
         from models.export import to_onnx
         from models.saved_network import load_network
 
-        return read_onnx(to_onnx(load_network(files / "model.keras"), {}))
+        return to_onnx(load_network(files / "model.keras"), {})
     try:
         content = path.read_bytes()
         check_onnx(content, int(np.prod(preprocessing.shape)), len(class_names))
-        return read_onnx(content)
-    except Exception as error:  # ONNX Runtime has no common class of its errors
+    except (OSError, TrainingError) as error:
         raise TrainingError(f"{path}: {error}") from error
+    return content

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import classification_report
 
-from evaluation.metrics import confused_pairs, mcnemar, summarize, wilson_interval
+from evaluation.metrics import confused_pairs, grouped_interval, mcnemar, summarize, wilson_interval
 
 CLASS_NAMES = ["A", "B", "C", "D"]
 #                      A  B  C  D  predicted
@@ -60,3 +60,8 @@ def test_confused_pairs_come_most_frequent_first() -> None:
 
 def test_without_mistakes_there_are_no_confused_pairs() -> None:
     assert confused_pairs(np.diag([3, 4, 0, 1]), CLASS_NAMES).empty
+
+
+def test_the_interval_of_independent_pictures_is_wilsons() -> None:
+    assert grouped_interval(0.9, 200) == pytest.approx(wilson_interval(180, 200))
+    assert grouped_interval(1.0, 24) == pytest.approx(wilson_interval(24, 24))

@@ -4,7 +4,7 @@ from pyspark.sql import SparkSession
 
 from models.model_settings import Network
 from models.networks import build_network
-from models.prediction import predict_with_network
+from models.prediction import effective_size, predict_with_network
 from preprocessing.normalization import by_range
 
 
@@ -20,3 +20,24 @@ def test_executors_predict_what_the_network_does(spark: SparkSession, name: str)
     assert [row["id"] for row in predictions] == [row[0] for row in rows]
     np.testing.assert_allclose([row["probabilities"] for row in predictions], expected, rtol=1e-4, atol=1e-6)
     assert [row["letter"] for row in predictions] == [class_names[i] for i in expected.argmax(axis=1)]
+
+
+@pytest.mark.parametrize(
+    ("correct", "expected"),
+    [
+        ([[1, 1, 1, 1], [0, 0, 0, 0]] * 10, 20),  # all pictures of a group are alike: each group counts once
+        ([[1, 0, 1, 0], [0, 1, 0, 1]] * 10, 20),  # the groups do not differ
+        ([[1], [0]] * 40, 80),  # every picture is a group
+        ([[1, 1, 1, 1]] * 20, 20),
+    ],
+)
+def test_pictures_of_a_group_count_as_fewer_if_they_are_alike(
+    correct: list[list[int]], expected: float, spark: SparkSession
+) -> None:
+    rows = [
+        (f"{group}-{index}", f"g{group}", "s", "A", "A" if value else "B")
+        for group, values in enumerate(correct)
+        for index, value in enumerate(values)
+    ]
+    table = spark.createDataFrame(rows, "id string, group string, source string, label string, letter string")
+    assert effective_size(table.drop("group"), table) == pytest.approx(expected, rel=0.06)

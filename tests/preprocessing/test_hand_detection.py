@@ -69,6 +69,16 @@ def test_a_mirrored_hand_is_the_other_hand() -> None:
     assert (detect(ImageOps.mirror(image)).handedness > 0.5) != (handedness > 0.5)
 
 
+def test_the_crop_of_a_left_hand_is_mirrored() -> None:
+    image = photograph(("Y", 224, (200, 100)))
+    crop, mirrored_crop = pixels(decoded(image)), pixels(decoded(ImageOps.mirror(image)))
+    assert np.abs(crop - mirrored_crop).mean() < 12
+    as_they_are = Preprocessing(size=64, color="rgb", mirror_left_hands=False)
+    crop, mirrored_crop = pixels(decoded(image, as_they_are)), pixels(decoded(ImageOps.mirror(image), as_they_are))
+    assert np.abs(crop - mirrored_crop).mean() > 25
+    assert np.abs(crop - mirrored_crop[:, ::-1]).mean() < 12
+
+
 def test_the_larger_of_two_hands_is_found() -> None:
     image = photograph(("B", 150, (30, 200)), ("B", 300, (300, 100)))
     assert center(detect(image), image)[0] > 300
@@ -101,7 +111,8 @@ def test_gray_crops_are_the_gray_of_color_crops() -> None:
 def test_beyond_the_edge_of_the_picture_its_pixels_are_repeated() -> None:
     image = photograph(("B", 300, (0, 90)), size=(240, 480))  # the hand is at the right edge
     crop = pixels(decoded(image))
-    assert (crop[20:40, -1] == crop[20:40, -3]).all()
+    edge = crop if detect(image).handedness > 0.5 else crop[:, ::-1]
+    assert (edge[20:40, -1] == edge[20:40, -3]).all()
 
 
 def test_a_picture_without_a_hand_is_cropped_to_its_center() -> None:

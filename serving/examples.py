@@ -1,0 +1,90 @@
+"""Pictures of a person's own hand, which the server recognizes better at once, without a training."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from models.onnx_network import Outputs
+from preprocessing.data_settings import Preprocessing
+from preprocessing.decoding import decode
+from preprocessing.errors import InputError
+from preprocessing.labels import class_name
+
+# How much a class gains, as the logarithm of its probability, where a picture equals the mean of its examples, and how
+# fast that falls with the cosine distance. Both were chosen on pictures of hands that are not among those of docs/.
+_GAIN, _SHARPNESS = 6.0, 6.0
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The means of the features of some classes' examples.
+
+    A class gains probability where a picture's features resemble those of its examples: its nearest mean (Mensink et
+    al., 2013) is added to the logits as in Tip-Adapter (Zhang et al., 2022). Pictures that resemble no example keep
+    their probabilities, so that some letters can be taught and others not.
+
+    Args:
+        means: normalized mean of the features of each class, ``float32`` ``(classes, features)``; all zeros for a class
+            without examples.
+        counts: the number of examples of each class, ``int`` ``(classes,)``.
+    """
+
+    means: np.ndarray
+    counts: np.ndarray
+
+    @classmethod
+    def of(cls, features: np.ndarray, classes: np.ndarray, num_classes: int) -> "Examples":
+        """The examples with these features, ``(n, features)``, and indices of classes, ``(n,)``."""
+        means = np.zeros((num_classes, features.shape[1]), dtype=np.float32)
+        np.add.at(means, classes, _normalized(features))
+        return cls(_normalized(means), np.bincount(classes, minlength=num_classes))
+
+    def blend(self, outputs: Outputs) -> np.ndarray:
+        """The probabilities of pictures, ``float32`` ``(n, classes)``, with regard to the examples."""
+        similarity = _normalized(outputs.features) @ self.means.T
+        gains = _GAIN * np.exp(_SHARPNESS * (similarity - 1)) * (self.counts > 0)
+        weighted = outputs.probabilities * np.exp(gains)
+        blended: np.ndarray = (weighted / weighted.sum(axis=1, keepdims=True)).astype(np.float32)
+        return blended
+
+
+def read_examples(folder: Path, class_names: list[str], settings: Preprocessing) -> tuple[np.ndarray, np.ndarray]:
+    """Read the pictures of a folder with one subfolder per class.
+
+    Args:
+        folder: the folder.
+        class_names: the classes of the network.
+        settings: the preprocessing of the network's pictures.
+
+    Returns:
+        The pixels, ``uint8`` ``(n, pixels)``, and the index of each picture's class, ``int`` ``(n,)``.
+
+    Raises:
+        InputError: the folder does not exist, or has a subfolder that is not a class of the network, a file that cannot
+            be used, a picture without a hand, or no picture at all.
+    """
+    if not folder.is_dir():
+        raise InputError(f"--examples {folder}: no such folder")
+    rows, classes = [], []
+    for subfolder in sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != "."):
+        name = class_name(subfolder.name, class_names)
+        if name not in class_names:
+            raise InputError(f"--examples {subfolder}: not a class of the network; it has {', '.join(class_names)}")
+        for file in sorted(path for path in subfolder.iterdir() if path.name[0] != "."):
+            picture = decode(file.read_bytes(), settings)
+            if picture.pixels is None:
+                raise InputError(f"--examples {file}: {picture.reason}: {picture.detail}")
+            if picture.searched and picture.hand is None:
+                raise InputError(f"--examples {file}: no hand is found in this picture: delete it")
+            rows.append(np.frombuffer(picture.pixels, dtype=np.uint8))
+            classes.append(class_names.index(name))
+    if not rows:
+        raise InputError(f"--examples {folder}: there is no picture; each class has a subfolder with its name")
+    return np.stack(rows), np.array(classes)
+
+
+def _normalized(rows: np.ndarray) -> np.ndarray:
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    normalized: np.ndarray = rows / np.maximum(length, 1e-9)
+    return normalized
