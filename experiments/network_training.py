@@ -9,9 +9,12 @@ from pyspark.sql import SparkSession
 from experiments.configuration import NetworkExperiment
 from experiments.initial_run import InitialRun
 from experiments.logs import LOGGER
+from models.calibration import Calibration, calibrate
 from models.export import to_onnx
 from models.frozen_layers import split_network
+from models.mirroring import average_mirrored
 from models.networks import build_network, unfreeze
+from models.prediction import predict_with_network
 from preprocessing.normalization import by_range
 from preprocessing.prepare import PreparedImages
 from preprocessing.schema import TRAIN, VALIDATION
@@ -98,6 +101,25 @@ def network_training(
         experiment.seed,
         samples=samples,
     )
+
+
+def final_network(
+    experiment: NetworkExperiment, prepared: PreparedImages, network: keras.Model
+) -> tuple[keras.Model, Calibration | None]:
+    """The network that a run predicts with: calibrated, and averaged over mirror images, if the experiment says so.
+
+    Args:
+        experiment: settings of the training.
+        prepared: the images; the validation pictures calibrate the network.
+        network: the trained network.
+    """
+    calibration = None
+    if experiment.training.calibration:
+        validation = predict_with_network(prepared.split(VALIDATION), network, prepared.class_names)
+        calibration = calibrate(network, validation, prepared.class_names)
+    if experiment.network.average_mirrored:
+        network = average_mirrored(network, prepared.shape)
+    return network, calibration
 
 
 def _write_outputs(

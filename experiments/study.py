@@ -16,12 +16,11 @@ from experiments.answering import count_hands, to_pictures
 from experiments.configuration import NetworkExperiment
 from experiments.data import clean_store, is_synthetic, open_sources, read_images, source_name, working_folder
 from experiments.logs import LOGGER
-from experiments.network_training import check_network
+from experiments.network_training import check_network, final_network
 from experiments.run_directory import StagedRun, default_run, staged_run
-from models.calibration import calibrate
 from models.prediction import effective_size, evaluate, predict_with_network, striking_predictions
 from preprocessing.prepare import PreparedImages
-from preprocessing.schema import TEST, VALIDATION
+from preprocessing.schema import TEST
 from preprocessing.storage import Storage
 from training.checkpoints import Checkpoints
 from training.cluster.hosts import check_hosts, check_slots
@@ -106,11 +105,9 @@ def train_and_evaluate(
     """
     training = replace(training, checkpoints=Checkpoints(f"{folder}/checkpoints-{name}"))
     trained = train(training, experiment.num_proc, experiment.max_restarts)
-    if experiment.training.calibration:
-        validation = predict_with_network(prepared.split(VALIDATION), trained.model, prepared.class_names)
-        calibrate(trained.model, validation, prepared.class_names)
+    network, _ = final_network(experiment, prepared, trained.model)
     images = prepared.split(TEST)
-    predictions = predict_with_network(images, trained.model, prepared.class_names).persist()
+    predictions = predict_with_network(images, network, prepared.class_names).persist()
     evaluation = evaluate(predictions, prepared.class_names)
     test = summarize(add_confusions(evaluation.confusions, prepared.class_names), prepared.class_names) | {
         "loss": evaluation.loss

@@ -23,6 +23,7 @@ class Network:
         weights: Keras .h5 file with weights of keras.applications' ResNet50 for the backbone of resnet50, or none for
             random weights.
         head: units of the dense layers between a backbone and the softmax layer.
+        average_mirrored: average the probabilities of a picture and of its mirror image, which takes twice as long.
         trainable_from: first layer of a backbone that is trained from the first epoch on, such as hand_116_conv. None:
             the backbone is frozen.
     """
@@ -30,6 +31,7 @@ class Network:
     name: NetworkName = "handshape"
     weights: str = "none"
     head: list[PositiveInt] = field(default_factory=lambda: [512, 256])
+    average_mirrored: bool = False
     trainable_from: str | None = None
 
     def __post_init__(self) -> None:

@@ -14,8 +14,9 @@ from typing import Any
 import h5py
 
 LAYERS = (
-    "Activation", "Add", "BatchNormalization", "Concatenate", "Conv2D", "Dense", "DepthwiseConv2D", "Dropout",
-    "Flatten", "GlobalAveragePooling2D", "InputLayer", "MaxPooling2D", "ReLU", "Rescaling", "Reshape", "ZeroPadding2D",
+    "Activation", "Add", "Average", "BatchNormalization", "Concatenate", "Conv2D", "Dense", "DepthwiseConv2D",
+    "Dropout", "Flatten", "GlobalAveragePooling2D", "InputLayer", "MaxPooling2D", "Permute", "ReLU", "Rescaling",
+    "Reshape", "ZeroPadding2D",
 )  # fmt: skip
 INITIALIZERS = ("GlorotUniform", "Ones", "Zeros")
 _MODELS = {("keras", "Sequential"): None, ("keras.src.engine.functional", "Functional"): "Functional"}
@@ -55,7 +56,8 @@ def read_checked(file: zipfile.ZipFile) -> tuple[dict[str, Any], bytes]:
     if sorted(names) != sorted(FILES):
         raise UncheckedError(f"contains {', '.join(names) or 'no files'}; {', '.join(FILES)} are allowed")
     for entry in file.infolist():
-        # zipfile reads no more than file_size bytes
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise UncheckedError(f"{entry.filename} is compressed in another way than by deflating")
         if entry.compress_type != zipfile.ZIP_STORED and entry.file_size > _MAX_COMPRESSED_BYTES:
             raise UncheckedError(
                 f"{entry.filename} is compressed and has {entry.file_size:,} bytes;"
@@ -64,11 +66,17 @@ def read_checked(file: zipfile.ZipFile) -> tuple[dict[str, Any], bytes]:
     size = file.getinfo(CONFIG).file_size
     if size > _MAX_CONFIG_BYTES:
         raise UncheckedError(f"{CONFIG} has {size:,} bytes; at most {_MAX_CONFIG_BYTES:,} are allowed")
-    config, weights = json.loads(file.read(CONFIG)), file.read(WEIGHTS)
+    config, weights = json.loads(_read(file, CONFIG)), _read(file, WEIGHTS)
     _check_model(config)
     with h5py.File(io.BytesIO(weights)) as weights_file:
         _check_weights(weights_file, len(weights))
     return {name: value for name, value in config.items() if name != "compile_config"}, weights
+
+
+def _read(file: zipfile.ZipFile, name: str) -> bytes:
+    """Read a file of its declared size: ``ZipFile.read`` would first unpack up to a gigabyte more."""
+    with file.open(name) as entry:
+        return entry.read(file.getinfo(name).file_size)
 
 
 def _check_model(serialized: Any) -> None:
@@ -82,15 +90,14 @@ def _check_model(serialized: Any) -> None:
     layers = config["layers"]
     if not isinstance(layers, list):
         raise UncheckedError("layers of the network are not a list")
-    layer_names: set[str] = set()
+    calls: dict[str, int] = {}
     for layer in layers:
         _check_layer(layer)
         if fields["class_name"] == "Functional":
-            _check_calls(layer, layer_names)
-            layer_names.add(layer["name"])
+            calls[layer["name"]] = _check_calls(layer, calls)
     for field in ("input_layers", "output_layers"):
         for tensor in config.get(field, []):
-            _check_tensor(tensor, layer_names, field)
+            _check_tensor(tensor, calls, field)
     _check_numbers({key: config[key] for key in config.keys() - {"name", "layers", "input_layers", "output_layers"}})
     _check_build(fields)
     for module, name in _serialized_classes(fields.get("compile_config")):
@@ -139,21 +146,35 @@ def _check_build(fields: dict[str, Any]) -> None:
     _check_numbers(_checked_fields(fields.get("build_config", {}), "build_config", set()))
 
 
-def _check_calls(layer: dict[str, Any], earlier_layers: set[str]) -> None:
-    """Check that a layer is called once, only on outputs of earlier layers; an input layer is never called."""
-    if not isinstance(layer.get("name"), str) or layer["name"] in earlier_layers:
+def _check_calls(layer: dict[str, Any], earlier_calls: dict[str, int]) -> int:
+    """Check that a layer is called once or twice, only on outputs of earlier layers; an input layer is never called.
+
+    Keras would look for the outputs of a layer that calls itself, through others, for ever.
+
+    Args:
+        layer: the serialized layer.
+        earlier_calls: the number of outputs of each layer before it, by name.
+
+    Returns:
+        The number of the layer's outputs.
+    """
+    if not isinstance(layer.get("name"), str) or layer["name"] in earlier_calls:
         raise UncheckedError(f"a {layer['class_name']} has no unique name")
     calls = layer.get("inbound_nodes")
-    if not isinstance(calls, list) or len(calls) != (layer["class_name"] != "InputLayer"):
-        raise UncheckedError(f"inbound_nodes of layer {layer['name']} are not one call")
+    allowed = (0,) if layer["class_name"] == "InputLayer" else (1, 2)
+    if not isinstance(calls, list) or len(calls) not in allowed:
+        raise UncheckedError(f"inbound_nodes of layer {layer['name']} are not {' or '.join(map(str, allowed))} calls")
     for call in calls:
         for tensor in call if isinstance(call, list) and call else [call]:
-            _check_tensor(tensor, earlier_layers, f"inbound_nodes of layer {layer['name']}")
+            _check_tensor(tensor, earlier_calls, f"inbound_nodes of layer {layer['name']}")
+    return max(1, len(calls))
 
 
-def _check_tensor(tensor: Any, earlier_layers: set[str], location: str) -> None:
-    """Check a serialized tensor: the name of an earlier layer, node and tensor index 0, and no call arguments."""
-    if not isinstance(tensor, list) or tensor[1:] not in ([0, 0], [0, 0, {}]) or tensor[0] not in earlier_layers:
+def _check_tensor(tensor: Any, earlier_calls: dict[str, int], location: str) -> None:
+    """Check a serialized tensor: the name of an earlier layer, one of its calls, index 0, and no call arguments."""
+    is_tensor = isinstance(tensor, list) and len(tensor) >= 3 and isinstance(tensor[0], str)
+    calls = range(earlier_calls.get(tensor[0], 0)) if is_tensor else range(0)
+    if not is_tensor or tensor[1] not in calls or tensor[2:] not in ([0], [0, {}]):
         raise UncheckedError(f"{location}: {str(tensor)[:80]}; only the outputs of earlier layers are allowed")
 
 

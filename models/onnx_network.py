@@ -15,8 +15,8 @@ Predict = Callable[[np.ndarray], np.ndarray]
 _BATCH_SIZE = 16
 # The operators of this project's networks; among others, a loop could run for ever.
 _OPERATORS = {
-    "Add", "Cast", "Clip", "Concat", "Conv", "GlobalAveragePool", "MatMul", "MaxPool", "Mul", "Pad", "Relu", "Reshape",
-    "Softmax", "Squeeze", "Transpose",
+    "Add", "Cast", "Clip", "Concat", "Conv", "Div", "Gather", "GlobalAveragePool", "MatMul", "MaxPool", "Mul", "Pad",
+    "Relu", "Reshape", "Shape", "Softmax", "Squeeze", "Transpose",
 }  # fmt: skip
 
 
@@ -65,11 +65,17 @@ def read_onnx(content: bytes) -> Predict:
 def read_onnx_with_features(content: bytes) -> Callable[[np.ndarray], Outputs]:
     """The same with the features of the pictures."""
     model = onnx.load_from_string(content)
-    last_layer = [node for node in model.graph.node if node.op_type == "MatMul"][-1]
-    features = onnx.helper.make_tensor_value_info(last_layer.input[0], onnx.TensorProto.FLOAT, None)
-    model.graph.output.append(features)
+    products = [node for node in model.graph.node if node.op_type == "MatMul"]
+    # the last layer has two inputs if the network averages the probabilities of a picture and of its mirror image
+    inputs = [node.input[0] for node in products if node.input[1] == products[-1].input[1]]
+    model.graph.output.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in inputs)
     run = _session(model.SerializeToString())
-    return lambda pixels: Outputs(*run(pixels))
+
+    def outputs(pixels: np.ndarray) -> Outputs:
+        probabilities, *features = run(pixels)
+        return Outputs(probabilities, np.mean(features, axis=0))
+
+    return outputs
 
 
 def _session(content: bytes) -> Callable[[np.ndarray], list[np.ndarray]]:

@@ -29,6 +29,7 @@ from serving.limits import Limits
 from serving.recognizer import Recognizer
 from serving.schema import REQUEST_BODY, Error, Model, Predictions, Signed, Words, errors, predictions_of
 from serving.spelling import Speller
+from serving.teaching import Teaching
 from serving.workers import Workers
 
 PAGE = Path(__file__).parent / "page"
@@ -57,6 +58,7 @@ class Service:
         limits: of the requests.
         api_key: key that all requests need, except those for the page, health and metrics; None: no key is needed.
         pictures: an example picture of each class, as PNG, for practice.
+        teaching: handlers for the pictures that the page records. None: it records none.
     """
 
     def __init__(
@@ -65,7 +67,9 @@ class Service:
         limits: Limits,
         api_key: str | None = None,
         pictures: dict[str, bytes] | None = None,
+        teaching: Teaching | None = None,
     ) -> None:
+        self.teaching = teaching
         self.recognizer, self.limits, self.api_key, self.pictures = recognizer, limits, api_key, pictures or {}
         self.speller = Speller(recognizer.class_names, recognizer.confusion)
         self.batcher = Batcher(recognizer.probabilities)
@@ -127,7 +131,14 @@ class Service:
         limits = {name: float(value) for name, value in asdict(self.limits).items()}
         class_names, pictures = self.recognizer.class_names, sorted(self.pictures)
         crop = self.recognizer.preprocessing.crop
-        return Model(model=self.recognizer.name, class_names=class_names, pictures=pictures, crop=crop, limits=limits)
+        return Model(
+            model=self.recognizer.name,
+            class_names=class_names,
+            pictures=pictures,
+            crop=crop,
+            teaches=self.teaching is not None,
+            limits=limits,
+        )
 
     def picture(self, letter: str) -> Response:
         """The example picture of a class."""
@@ -200,6 +211,8 @@ def create_app(service: Service, origins: tuple[str, ...] = ()) -> FastAPI:
         response_class=Response,
         responses={200: {"content": {"image/png": {}}}, 404: {"model": Error}},
     )
+    if service.teaching is not None:
+        protected.include_router(service.teaching.router(service.limits, service.workers))
     app.include_router(protected)
     app.add_api_route("/ping", ping, response_class=Response)
     app.add_api_route("/metrics", service.metrics, response_class=PlainTextResponse)

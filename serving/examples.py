@@ -1,5 +1,6 @@
 """Pictures of a person's own hand, which the server recognizes better at once, without a training."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,15 @@ from preprocessing.labels import class_name
 # How much a class gains, as the logarithm of its probability, where a picture equals the mean of its examples, and how
 # fast that falls with the cosine distance. Both were chosen on pictures of hands that are not among those of docs/.
 _GAIN, _SHARPNESS = 6.0, 6.0
+
+
+@dataclass(frozen=True)
+class Example:
+    """A picture of a person's own hand: its letter, the name of its file, and its features, ``float32``."""
+
+    letter: str
+    name: str
+    features: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -34,14 +44,21 @@ class Examples:
     counts: np.ndarray
 
     @classmethod
-    def of(cls, features: np.ndarray, classes: np.ndarray, num_classes: int) -> "Examples":
-        """The examples with these features, ``(n, features)``, and indices of classes, ``(n,)``."""
-        means = np.zeros((num_classes, features.shape[1]), dtype=np.float32)
-        np.add.at(means, classes, _normalized(features))
-        return cls(_normalized(means), np.bincount(classes, minlength=num_classes))
+    def of(cls, examples: Iterable["Example"], class_names: list[str]) -> "Examples":
+        """The means of examples; those of other classes than the network's are left out."""
+        known = [example for example in examples if example.letter in class_names]
+        if not known:
+            return cls(np.zeros((len(class_names), 1), dtype=np.float32), np.zeros(len(class_names), dtype=np.int64))
+        features = _normalized(np.stack([example.features for example in known]))
+        classes = np.array([class_names.index(example.letter) for example in known])
+        sums = np.zeros((len(class_names), features.shape[1]), dtype=np.float32)
+        np.add.at(sums, classes, features)
+        return cls(_normalized(sums), np.bincount(classes, minlength=len(class_names)))
 
     def blend(self, outputs: Outputs) -> np.ndarray:
         """The probabilities of pictures, ``float32`` ``(n, classes)``, with regard to the examples."""
+        if not self.counts.any():
+            return outputs.probabilities
         similarity = _normalized(outputs.features) @ self.means.T
         gains = _GAIN * np.exp(_SHARPNESS * (similarity - 1)) * (self.counts > 0)
         weighted = outputs.probabilities * np.exp(gains)
@@ -49,39 +66,37 @@ class Examples:
         return blended
 
 
-def read_examples(folder: Path, class_names: list[str], settings: Preprocessing) -> tuple[np.ndarray, np.ndarray]:
+def read_examples(
+    folder: Path, class_names: list[str], settings: Preprocessing, features: Callable[[np.ndarray], np.ndarray]
+) -> list[Example]:
     """Read the pictures of a folder with one subfolder per class.
 
     Args:
         folder: the folder.
         class_names: the classes of the network.
         settings: the preprocessing of the network's pictures.
-
-    Returns:
-        The pixels, ``uint8`` ``(n, pixels)``, and the index of each picture's class, ``int`` ``(n,)``.
+        features: computes the features of pixels, ``uint8`` ``(n, pixels)``.
 
     Raises:
-        InputError: the folder does not exist, or has a subfolder that is not a class of the network, a file that cannot
-            be used, a picture without a hand, or no picture at all.
+        InputError: the folder has a subfolder that is not a class of the network, a file that cannot be used, or a
+            picture without a hand.
     """
-    if not folder.is_dir():
-        raise InputError(f"--examples {folder}: no such folder")
-    rows, classes = [], []
+    examples = []
     for subfolder in sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != "."):
         name = class_name(subfolder.name, class_names)
         if name not in class_names:
-            raise InputError(f"--examples {subfolder}: not a class of the network; it has {', '.join(class_names)}")
+            raise InputError(f"{subfolder}: not a class of the network; it has {', '.join(class_names)}")
+        if name != subfolder.name:
+            raise InputError(f"{subfolder}: rename the folder to {name}, the name of the class")
         for file in sorted(path for path in subfolder.iterdir() if path.name[0] != "."):
             picture = decode(file.read_bytes(), settings)
             if picture.pixels is None:
-                raise InputError(f"--examples {file}: {picture.reason}: {picture.detail}")
+                raise InputError(f"{file}: {picture.reason}: {picture.detail}")
             if picture.searched and picture.hand is None:
-                raise InputError(f"--examples {file}: no hand is found in this picture: delete it")
-            rows.append(np.frombuffer(picture.pixels, dtype=np.uint8))
-            classes.append(class_names.index(name))
-    if not rows:
-        raise InputError(f"--examples {folder}: there is no picture; each class has a subfolder with its name")
-    return np.stack(rows), np.array(classes)
+                raise InputError(f"{file}: no hand is found in this picture: delete it")
+            [row] = features(np.frombuffer(picture.pixels, dtype=np.uint8)[np.newaxis])
+            examples.append(Example(name, file.name, row))
+    return examples
 
 
 def _normalized(rows: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """The network of a run outside Spark, with the same preprocessing and the same answers."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +10,9 @@ import numpy as np
 from evaluation.runs import Run, check_job, read_run
 from models.errors import TrainingError
 from models.model_settings import NUM_ALTERNATIVES
-from models.onnx_network import Predict, check_onnx, read_onnx, read_onnx_with_features
+from models.onnx_network import Outputs, check_onnx, read_onnx_with_features
 from preprocessing.data_settings import Preprocessing, preprocessing_of
-from preprocessing.errors import InputError
-from serving.examples import Examples, read_examples
+from serving.examples import Example, Examples
 
 
 @dataclass(frozen=True)
@@ -39,31 +38,34 @@ class Recognizer:
 
     Args:
         name: of the run.
-        predict: of the network, see :func:`models.onnx_network.read_onnx`.
+        predict: of the network, see :func:`models.onnx_network.read_onnx_with_features`.
         class_names: class names in the order of the probabilities.
         preprocessing: of the run's pictures.
         confusion: on the run's test rows, see :class:`models.prediction.Evaluation`.
     """
 
     def __init__(
-        self, name: str, predict: Predict, class_names: list[str], preprocessing: Preprocessing, confusion: np.ndarray
+        self,
+        name: str,
+        predict: Callable[[np.ndarray], Outputs],
+        class_names: list[str],
+        preprocessing: Preprocessing,
+        confusion: np.ndarray,
     ) -> None:
         self.name, self.class_names, self.preprocessing, self.confusion = name, class_names, preprocessing, confusion
-        self._predict = predict
+        self._predict, self._examples = predict, Examples.of((), class_names)
 
     @classmethod
-    def of_run(cls, folder: Path, path: str | None = None, examples: Path | None = None) -> "Recognizer":
+    def of_run(cls, folder: Path, path: str | None = None) -> "Recognizer":
         """Load the network of a run directory.
 
         Args:
             folder: the local folder with the run's files.
             path: the run directory as the user gave it; None: the folder.
-            examples: folder of examples, see :mod:`serving.examples`. None: there are none.
 
         Raises:
             RunError: the path is not a run directory of a network.
             TrainingError: the network cannot be loaded.
-            InputError: the examples cannot be used.
         """
         run = read_run(folder, path or str(folder))
         check_job(run, "cnn")
@@ -72,18 +74,22 @@ class Recognizer:
         settings = preprocessing_of((files / "experiment.yaml").read_text(encoding="utf-8"))
         content = _read_network(files, settings, class_names)
         try:
-            predict = (
-                read_onnx(content) if examples is None else _with_examples(content, settings, class_names, examples)
-            )
-        except InputError:
-            raise
+            predict = read_onnx_with_features(content)
         except Exception as error:  # ONNX Runtime has no common class of its errors
             raise TrainingError(f"{files / 'model.onnx'}: {error}") from error
         return cls(run.name, predict, class_names, settings, np.array(run.metrics["test"]["confusion"]))
 
     def probabilities(self, pixels: np.ndarray) -> np.ndarray:
-        """``float32``, shape ``(n, classes)``, for ``uint8`` pixels, shape ``(n, pixels)``; not thread-safe."""
-        return self._predict(pixels)
+        """``float32``, shape ``(n, classes)``, for ``uint8`` pixels, shape ``(n, pixels)``."""
+        return self._examples.blend(self._predict(pixels))
+
+    def features(self, pixels: np.ndarray) -> np.ndarray:
+        """``float32``, shape ``(n, features)``, what the last layer computes the probabilities from."""
+        return self._predict(pixels).features
+
+    def learn(self, examples: Iterable[Example]) -> None:
+        """Answer with regard to these examples, instead of earlier ones."""
+        self._examples = Examples.of(examples, self.class_names)
 
     def answers(self, probabilities: np.ndarray) -> Iterator[Answer]:
         """Yield the answer for each row of probabilities."""
@@ -91,14 +97,6 @@ class Recognizer:
         for row, class_indices in zip(probabilities, order, strict=True):
             likeliest, *alternatives = [(self.class_names[index], float(row[index])) for index in class_indices]
             yield Answer(*likeliest, alternatives)
-
-
-def _with_examples(content: bytes, settings: Preprocessing, class_names: list[str], folder: Path) -> Predict:
-    """The predict function of a network with a folder of examples."""
-    network = read_onnx_with_features(content)
-    pixels, classes = read_examples(folder, class_names, settings)
-    examples = Examples.of(network(pixels).features, classes, len(class_names))
-    return lambda pixels: examples.blend(network(pixels))
 
 
 def _read_network(files: Path, preprocessing: Preprocessing, class_names: list[str]) -> bytes:

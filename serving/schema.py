@@ -59,6 +59,7 @@ class Model(BaseModel):
     class_names: list[str]
     pictures: list[str] = Field(description="the classes that have an example picture")
     crop: Literal["hand", "center"] = Field(description="what is cropped from a picture before it is recognized")
+    teaches: bool = Field(description="whether the page can record pictures of one's own hand, under /v1/taught")
     limits: dict[str, float]
 
 

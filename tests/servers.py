@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import requests
+import uvicorn
+from fastapi import FastAPI
 
 from tests.conftest import ROOT
 
@@ -36,12 +39,29 @@ def free_port() -> int:
 
 
 @contextmanager
-def served(run: Path | str, log: Path, key: str = "") -> Iterator[Server]:
-    """Start a server of a run, with an API key or without; its output is written to ``log``."""
+def running_server(app: FastAPI) -> Iterator[str]:
+    """Start a server in this process, as a new process would take seconds to start, and yield its address."""
+    port = free_port()
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.02)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@contextmanager
+def served(run: Path | str, log: Path, key: str = "", *options: object) -> Iterator[Server]:
+    """Start a server of a run, with an API key or without, and options; its output is written to ``log``."""
     port = free_port()
     with log.open("w") as file:  # a pipe that is not read would fill up and block the server
         process = subprocess.Popen(
-            [sys.executable, "-m", "serving", str(run), "--port", str(port)],
+            [sys.executable, "-m", "serving", str(run), "--port", str(port), *map(str, options)],
             cwd=ROOT, env=os.environ | {"HANDSHAPE_API_KEY": key}, stdout=file, stderr=subprocess.STDOUT,
         )  # fmt: skip
     server = Server(process, f"http://127.0.0.1:{port}", log)

@@ -22,13 +22,13 @@ const state = {
   mode: 'spell', letters: '', text: '', held: null, heldSince: 0, counted: false,
   candidate: null, candidateSince: 0, pending: 0, sent: 0, lastShown: 0, requestFailed: false,
   answerTimes: [], key: sessionStorage.getItem('key'), promptDismissed: false,
-  classNames: null, pictures: [], findsHand: true, target: '', position: 0, startTime: 0, mistakes: 0,
+  classNames: null, pictures: [], findsHand: true, teaches: false, recording: false, target: '', position: 0, startTime: 0, mistakes: 0,
 }
 
-async function request(path, body, contentType) {
+async function request(path, body, contentType, method = body ? 'POST' : 'GET') {
   const headers = contentType ? { 'Content-Type': contentType } : {}
   if (state.key) headers.Authorization = `Bearer ${state.key}`
-  const response = await fetch(path, { method: body ? 'POST' : 'GET', headers, body }).catch(() => {
+  const response = await fetch(path, { method, headers, body }).catch(() => {
     throw new Error('the server cannot be reached')
   })
   if (response.status === 401 && !state.promptDismissed) {
@@ -37,7 +37,7 @@ async function request(path, body, contentType) {
     if (state.key) {
       sessionStorage.setItem('key', state.key)
       state.promptDismissed = false
-      return request(path, body, contentType)
+      return request(path, body, contentType, method)
     }
   }
   if (!response.ok) {
@@ -81,15 +81,19 @@ async function toggleCamera() {
 function captureFrame() {
   if (!video.srcObject) return
   if (state.pending < MAX_PENDING && video.readyState >= 2) {
-    if (state.findsHand) {
-      drawWhole(video, video.videoWidth, video.videoHeight)
-    } else {
-      const side = 0.7 * Math.min(video.videoHeight, video.videoWidth * 0.75)
-      drawSquare(video, (video.videoWidth - side) / 2, (video.videoHeight - side) / 2, side)
-    }
+    drawFrame()
     sendFrame()
   }
   requestAnimationFrame(captureFrame)
+}
+
+function drawFrame() {
+  if (state.findsHand) {
+    drawWhole(video, video.videoWidth, video.videoHeight)
+  } else {
+    const side = 0.7 * Math.min(video.videoHeight, video.videoWidth * 0.75)
+    drawSquare(video, (video.videoWidth - side) / 2, (video.videoHeight - side) / 2, side)
+  }
 }
 
 function drawWhole(source, width, height) {
@@ -203,6 +207,7 @@ function updateHold({ letter, probability }) {
 }
 
 function acceptLetter(letter) {
+  if (state.mode === 'teach') return
   if (state.mode === 'practice') practice(letter)
   else if (letter === 'Space') endWord()
   else if (letter === 'Del') deleteLast()
@@ -320,15 +325,149 @@ $('practice-form').addEventListener('submit', (event) => {
   showPractice()
 })
 
+// ---- teaching
+
+const BURSTS = 3 // times that a letter is signed anew, so that its pictures differ
+const BURST_PICTURES = 5
+const PICTURE_INTERVAL = 200 // milliseconds between two pictures of a burst
+const COUNTDOWN = 3 // seconds before each burst
+const MAX_REFUSED = 25 // pictures without a hand after which the recording ends
+
+const sleep = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds))
+
+function updateRecord() {
+  $('record').disabled = !$('consent').checked || state.recording
+}
+
+async function record() {
+  if (state.recording) return
+  state.recording = true
+  updateRecord()
+  try {
+    if (!video.srcObject) await toggleCamera()
+    if (video.srcObject) await recordLetter()
+  } finally {
+    state.recording = false
+    updateRecord()
+    await showTaught()
+  }
+}
+
+async function recordLetter() {
+  const letter = $('teach-letter').value
+  const start = new Date().toISOString().replace(/[^0-9]/g, '').slice(0, 14)
+  let kept = 0
+  let refused = 0
+  try {
+    for (let burst = 1; burst <= BURSTS; burst++) {
+      const task = burst === 1 ? `Sign ${letter}` : `Move your hand, and sign ${letter} again`
+      for (let seconds = COUNTDOWN; seconds > 0; seconds--) {
+        $('teach-progress').textContent = `${task}: ${seconds}`
+        await sleep(1000)
+      }
+      for (let number = 0; number < BURST_PICTURES;) {
+        if (!video.srcObject) throw new Error('the camera was stopped')
+        if (!$('consent').checked || state.mode !== 'teach') throw new Error('the recording was stopped')
+        drawFrame()
+        const blob = await new Promise((resolve) => canvas.toBlob(resolve, 'image/jpeg', 0.92))
+        try {
+          await request(`${taughtPath({ letter, name: `${start}-${burst}` })}?consent=true`, blob, 'image/jpeg')
+          number++
+          kept++
+          $('teach-progress').textContent = `${letter}: ${kept} of ${BURSTS * BURST_PICTURES} pictures`
+        } catch (error) {
+          if (!error.message.startsWith('no hand')) throw error
+          if (++refused === MAX_REFUSED) throw new Error('no hand is in the picture: take more light, or another place')
+          $('teach-progress').textContent = `${letter}: ${kept} of ${BURSTS * BURST_PICTURES} pictures; no hand is in the picture`
+        }
+        await sleep(PICTURE_INTERVAL)
+      }
+    }
+    $('teach-progress').textContent = `${letter}: all ${kept} pictures are kept.`
+    $('teach-letter').selectedIndex = ($('teach-letter').selectedIndex + 1) % $('teach-letter').length
+  } catch (error) {
+    $('teach-progress').textContent = `${letter}: ${kept} pictures are kept; ${error.message}.`
+  }
+}
+
+const taughtPath = ({ letter, name }) => `v1/taught/${encodeURIComponent(letter)}/${encodeURIComponent(name)}`
+
+async function showTaught() {
+  let pictures
+  try {
+    ({ pictures } = await (await request('v1/taught')).json())
+  } catch (error) {
+    showMessage(`No answer: ${error.message}`)
+    return
+  }
+  const names = new Map()
+  for (const picture of pictures) names.set(picture.letter, [...(names.get(picture.letter) ?? []), picture])
+  const rows = [...names].map(([letter, group]) => {
+    const row = document.createElement('li')
+    const details = document.createElement('details')
+    details.append(Object.assign(document.createElement('summary'), { textContent: `${letter}: ${group.length} ${group.length === 1 ? 'picture' : 'pictures'}` }))
+    details.addEventListener('toggle', () => details.open && details.childElementCount === 1 && details.append(...group.map(thumbnail)))
+    const button = Object.assign(document.createElement('button'), { type: 'button', textContent: 'Delete', ariaLabel: `Delete all pictures of ${letter}` })
+    button.addEventListener('click', () => deleteTaught(group))
+    row.append(details, button)
+    return row
+  })
+  $('taught').replaceChildren(...rows)
+  $('taught-all').hidden = !pictures.length
+}
+
+function thumbnail({ letter, name }) {
+  const button = Object.assign(document.createElement('button'), { type: 'button', className: 'thumbnail', ariaLabel: `Delete ${letter}, ${name}`, title: 'Delete this picture' })
+  const image = Object.assign(document.createElement('img'), { alt: '' })
+  request(taughtPath({ letter, name })).then((response) => response.blob()).then((file) => {
+    image.addEventListener('load', () => URL.revokeObjectURL(image.src))
+    image.src = URL.createObjectURL(file)
+  }).catch((error) => showMessage(`No picture: ${error.message}`))
+  button.append(image)
+  button.addEventListener('click', () => deleteTaught([{ letter, name }]))
+  return button
+}
+
+async function deleteTaught(pictures) {
+  try {
+    for (const picture of pictures) await request(taughtPath(picture), undefined, undefined, 'DELETE')
+  } catch (error) {
+    showMessage(`Not deleted: ${error.message}`)
+  }
+  await showTaught()
+}
+
+$('consent').addEventListener('change', updateRecord)
+$('record').addEventListener('click', record)
+$('delete-all').addEventListener('click', async () => {
+  try {
+    await request('v1/taught', undefined, undefined, 'DELETE')
+    $('teach-progress').textContent = 'All pictures are deleted.'
+  } catch (error) {
+    showMessage(`Not deleted: ${error.message}`)
+  }
+  await showTaught()
+})
+$('download').addEventListener('click', async () => {
+  try {
+    const file = await (await request('v1/taught.zip')).blob()
+    const link = Object.assign(document.createElement('a'), { href: URL.createObjectURL(file), download: 'my_hand.zip' })
+    link.click()
+    setTimeout(() => URL.revokeObjectURL(link.href), 60_000)
+  } catch (error) {
+    showMessage(`No download: ${error.message}`)
+  }
+})
+
 function setMode(name) {
   state.mode = name
-  $('spell').hidden = name !== 'spell'
-  $('practice').hidden = name !== 'practice'
-  $('mode-spell').ariaPressed = name === 'spell'
-  $('mode-practice').ariaPressed = name === 'practice'
+  for (const mode of ['spell', 'practice', 'teach']) {
+    $(mode).hidden = name !== mode
+    $(`mode-${mode}`).ariaPressed = name === mode
+  }
+  if (name === 'teach' && state.teaches) showTaught()
 }
-$('mode-spell').addEventListener('click', () => setMode('spell'))
-$('mode-practice').addEventListener('click', () => setMode('practice'))
+for (const mode of ['spell', 'practice', 'teach']) $(`mode-${mode}`).addEventListener('click', () => setMode(mode))
 
 // ---- picture files
 
@@ -363,10 +502,15 @@ stage.addEventListener('drop', (event) => {
 })
 
 $('start').addEventListener('click', toggleCamera)
-request('v1/model').then((response) => response.json()).then(({ class_names: classNames, pictures, crop }) => {
-  Object.assign(state, { classNames, pictures, findsHand: crop === 'hand' })
+request('v1/model').then((response) => response.json()).then(({ class_names: classNames, pictures, crop, teaches }) => {
+  Object.assign(state, { classNames, pictures, teaches, findsHand: crop === 'hand' })
+  $('teach-on').hidden = !teaches
+  $('teach-off').hidden = teaches
+  const letters = classNames.filter((name) => !SPECIAL.has(name))
+  $('teach-letter').replaceChildren(...letters.map((name) => Object.assign(document.createElement('option'), { textContent: name })))
   $('frame').hidden = $('left-label').hidden = state.findsHand
   $('joints-label').hidden = !state.findsHand
+  setMode(state.mode)
   showHint()
 }).catch((error) => showMessage(`No answer: ${error.message}`))
 setMode('spell')

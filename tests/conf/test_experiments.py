@@ -6,11 +6,8 @@ import functools
 import gc
 import io
 import json
-import threading
-import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import requests
-import uvicorn
 import yaml
-from fastapi import FastAPI
 from PIL import Image
 
 from preprocessing.data_settings import Preprocessing
@@ -32,7 +27,7 @@ from serving.limits import Limits
 from serving.recognizer import Recognizer
 from tests.conftest import ROOT, RunJob
 from tests.pictures import write_pictures
-from tests.servers import free_port
+from tests.servers import running_server
 
 # The maximum side of a picture in pixels; it is sufficient for every network.
 MAX_SIZE = 64
@@ -73,6 +68,8 @@ class Experiment:
     def sources(self) -> list[str]:
         """Folders of the data. By default, pictures of another size than Sign-MNIST's are photographs."""
         paths = [source["path"] for source in self.fields.get("sources", [])]
+        if paths == ["."]:
+            return [self.file.stem]
         return paths or [SIGN_MNIST if self.size == Preprocessing().size else PHOTOGRAPHS]
 
     @property
@@ -85,7 +82,8 @@ class Experiment:
         if self.job == "train_random_forest":
             return ["--forest.trees", 2]
         options = ["--num-proc", 1, "--training.epochs", 1]
-        options += ["--preprocessing.size", min(self.size, MAX_SIZE)]
+        if "from_run" not in self.fields:  # the size must be that of the run
+            options += ["--preprocessing.size", min(self.size, MAX_SIZE)]
         if "augmented_pictures" in self.fields["training"]:
             options += ["--training.augmented-pictures", 120]
         if "fine_tuning" in self.fields["training"]:
@@ -148,7 +146,8 @@ def finished(folder: Path, run_job: RunJob) -> Callable[[Experiment], Path]:
     def finish(experiment: Experiment) -> Path:
         run, data = folder / "runs" / experiment.file.stem, folder / "data"
         arguments = ["--config", experiment.file, *experiment.small_settings, "--run", run, "--store", folder / "store"]
-        arguments += ["--data", data if "sources" in experiment.fields else data / experiment.sources[0]]
+        is_below_data = len(experiment.fields.get("sources", [])) > 1
+        arguments += ["--data", data if is_below_data else data / experiment.sources[0]]
         if experiment.job == "tune":
             arguments += ["--study", folder / "studies" / experiment.file.stem]
         run_job(experiment.job, *arguments, cwd=folder)
@@ -223,23 +222,6 @@ def test_a_server_gives_the_same_predictions_as_the_job(
     [prediction] = response.json()["predictions"]
     assert prediction["letter"] == expected["letter"]
     assert prediction["probability"] == pytest.approx(expected["probability"], abs=1e-3)
-
-
-@contextmanager
-def running_server(app: FastAPI) -> Iterator[str]:
-    """Start a server in this process, as a new process would take seconds to start, and yield its address."""
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        while not server.started:
-            assert thread.is_alive()
-            time.sleep(0.02)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        thread.join()
 
 
 def read_picture(path: Path, name: str) -> bytes:

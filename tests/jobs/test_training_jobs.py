@@ -23,6 +23,8 @@ from pyspark.ml.classification import RandomForestClassificationModel
 from pyspark.sql import SparkSession
 
 from evaluation.runs import RunError
+from experiments.pretrained import write_copy
+from models.saved_network import load_network
 from preprocessing.errors import InputError
 from preprocessing.labels import STILL_LETTERS
 from tests.conftest import BRIEF, ROOT, ROWS, Finished, RunJob, as_on_terminal, submit
@@ -120,6 +122,20 @@ def test_the_run_directory_is_complete_and_nothing_else_is_left(cnn: Finished, f
     assert left_in_store(folder) == []
     assert json.loads((run / "class_names.json").read_text()) == list(STILL_LETTERS)
     assert yaml.safe_load((run / "experiment.yaml").read_text())["seed"] == 1
+
+
+def test_a_copy_without_pictures_predicts_the_same_and_is_half_as_large(cnn: Finished, folder: Path) -> None:
+    source, target = folder / "runs/cnn", folder / "copy"
+    target.mkdir()
+    write_copy(source, target)
+    assert (target / "model.keras").stat().st_size < 0.6 * (source / "model.keras").stat().st_size
+    rows = pd.read_parquet(source / "predictions").merge(pd.read_parquet(source / "test_pictures"), on="id")
+    pixels = np.stack([np.frombuffer(pixels, dtype=np.uint8) for pixels in rows["pixels"]])
+    probabilities = load_network(target / "model.keras")(pixels)
+    np.testing.assert_allclose(probabilities, np.stack(rows["probabilities"].to_list()), atol=0.01)
+    assert yaml.safe_load((target / "experiment.yaml").read_text())["data"] is None
+    assert str(folder) not in (target / "report.html").read_text()
+    assert {path.stem for path in (target / "samples").iterdir()} == set(STILL_LETTERS)
 
 
 def test_the_metrics_are_complete_and_plausible(cnn: Finished, folder: Path) -> None:

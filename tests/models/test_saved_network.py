@@ -3,6 +3,7 @@
 import io
 import json
 import threading
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 from models.errors import TrainingError
+from models.mirroring import average_mirrored
 from models.model_settings import Network, NetworkName
 from models.network_check import CONFIG, FILES, INITIALIZERS, LAYERS, WEIGHTS
 from models.networks import build_network
@@ -133,6 +135,7 @@ def test_exactly_the_classes_that_the_networks_use_are_allowed(tmp_path: Path) -
     for name in get_args(NetworkName):
         network = build_network(Network(name), (64, 64, 1), 5, by_range(1))
         collect(keras.saving.serialize_keras_object(network))
+    collect(keras.saving.serialize_keras_object(average_mirrored(network, (64, 64, 1))))
     assert used == {"keras.layers": set(LAYERS), "keras.initializers": set(INITIALIZERS)}
 
 
@@ -228,6 +231,7 @@ def test_a_configuration_with_anything_else_is_rejected(
     [
         ["_CONSTANT_VALUE", -1, "text", {}],
         ["pixels", 0, 0, {"training": True}],
+        ["pixels", 1, 0, {}],  # a second call, which there is not
         ["relu", 0, 0, {}],  # a later layer, for which Keras would wait forever
         ["pixels"],
         [],
@@ -238,6 +242,14 @@ def test_layers_are_called_only_on_earlier_layers(tensor: Any, tmp_path: Path) -
     save_network(branched(), tmp_path / "model.keras")
     change(tmp_path / "model.keras", lambda config: layer_of(config).update(inbound_nodes=[[tensor]]))
     with pytest.raises(TrainingError, match=r"inbound_nodes of layer first: .*only the outputs of earlier layers"):
+        load_network(tmp_path / "model.keras")
+
+
+def test_a_layer_is_called_twice_at_most(tmp_path: Path) -> None:
+    save_network(branched(), tmp_path / "model.keras")
+    calls = [[["pixels", 0, 0, {}]]] * 3
+    change(tmp_path / "model.keras", lambda config: layer_of(config).update(inbound_nodes=calls))
+    with pytest.raises(TrainingError, match="inbound_nodes of layer first are not 1 or 2 calls"):
         load_network(tmp_path / "model.keras")
 
 
@@ -302,6 +314,24 @@ def test_oversized_files_are_rejected(saved: Path) -> None:
             load_network(saved)
     rewrite(saved, {WEIGHTS: bytes(70_000_000)}, zipfile.ZIP_DEFLATED)
     with pytest.raises(TrainingError, match=r"weights\.h5 is compressed and has 70,000,000 bytes; at most 67,108,864"):
+        load_network(saved)
+
+
+def test_a_file_that_unpacks_to_more_than_it_declares_is_not_unpacked(saved: Path) -> None:
+    rewrite(saved, {WEIGHTS: bytes(70_000_000)}, zipfile.ZIP_DEFLATED)
+    content, declared = saved.read_bytes(), (70_000_000).to_bytes(4, "little")
+    saved.write_bytes(content.replace(declared, (1000).to_bytes(4, "little")))
+    tracemalloc.start()
+    with pytest.raises(TrainingError, match=r"model\.keras: "):
+        load_network(saved)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20_000_000
+
+
+def test_a_file_that_is_compressed_in_another_way_is_rejected(saved: Path) -> None:
+    rewrite(saved, {}, zipfile.ZIP_BZIP2)
+    with pytest.raises(TrainingError, match=r"metadata\.json is compressed in another way than by deflating"):
         load_network(saved)
 
 

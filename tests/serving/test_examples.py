@@ -9,13 +9,14 @@ from PIL import Image
 from models.onnx_network import Outputs, read_onnx, read_onnx_with_features
 from preprocessing.data_settings import Preprocessing
 from preprocessing.errors import InputError
-from serving.examples import Examples, read_examples
+from serving.__main__ import read_all_examples
+from serving.examples import Example, Examples, read_examples
 from serving.recognizer import Recognizer
 from tests.pictures import photograph
 from tests.serving.conftest import CLASS_NAMES, Pictures
 
 FEATURES = np.array([[1, 0, 0], [0.9, 0.1, 0], [0, 1, 0]], dtype=np.float32)
-EXAMPLES = Examples.of(FEATURES, np.array([0, 0, 1]), 3)
+EXAMPLES = Examples.of([Example(letter, "", row) for letter, row in zip("AAB", FEATURES, strict=True)], ["A", "B", "C"])
 UNDECIDED = np.full((1, 3), 1 / 3, dtype=np.float32)
 
 
@@ -48,30 +49,33 @@ def test_the_server_answers_with_regard_to_a_folder_of_examples(run: Path, pictu
     for number, row in enumerate(pixels[:5]):
         Image.fromarray(row.reshape(28, 28)).save(tmp_path / taught / f"{number}.png")
     probability = Recognizer.of_run(run).probabilities(pixels[10:11])[0, 1]
-    recognizer = Recognizer.of_run(run, examples=tmp_path)
+    recognizer = Recognizer.of_run(run)
+    read_all_examples(recognizer, tmp_path, None)
     assert recognizer.probabilities(pixels[10:11])[0, 1] > min(5 * probability, 0.5)
 
 
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        (None, b"", "there is no picture;"),
         ("B/a.png", b"text", r"B/a\.png: not a picture"),
+        ("a/a.png", b"", "a: rename the folder to A"),
         ("Ship/a.png", b"", r"Ship: not a class of the network; it has A, B"),
         ("A/empty.png", photograph(), r"A/empty\.png: no hand is found in this picture: delete it"),
     ],
 )
 def test_examples_that_cannot_be_used_are_named(
-    file: str | None, content: bytes | Image.Image, message: str, tmp_path: Path
+    file: str, content: bytes | Image.Image, message: str, tmp_path: Path
 ) -> None:
-    if file is not None:
-        path = tmp_path / file
-        path.parent.mkdir()
-        if isinstance(content, bytes):
-            path.write_bytes(content)
-        else:
-            content.save(path)
+    path = tmp_path / file
+    path.parent.mkdir()
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        content.save(path)
     with pytest.raises(InputError, match=message):
-        read_examples(tmp_path, ["A", "B"], Preprocessing(size=64, color="rgb"))
+        read_examples(tmp_path, ["A", "B"], Preprocessing(size=64, color="rgb"), lambda pixels: pixels)
+
+
+def test_a_missing_folder_of_examples_is_named(run: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"--examples .*missing: no such folder"):
-        read_examples(tmp_path / "missing", ["A"], Preprocessing())
+        read_all_examples(Recognizer.of_run(run), tmp_path / "missing", None)

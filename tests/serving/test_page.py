@@ -112,7 +112,49 @@ def test_the_page_can_be_used_with_the_keyboard(page: Page) -> None:
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="Practice")).to_be_visible()
     page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
     expect(page.get_by_role("button", name="Start the camera")).to_be_focused()
+
+
+def test_a_server_that_keeps_no_pictures_says_how_to_teach(page: Page) -> None:
+    page.get_by_role("button", name="Teach").click()
+    expect(page.locator("#teach")).to_contain_text("start it with --pictures DIR")
+    expect(page.get_by_role("button", name="Record")).to_be_hidden()
+
+
+def test_a_hand_is_taught_after_consent_and_its_pictures_can_be_deleted(
+    browser: Browser, run: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "my_hand"
+    with served(run, tmp_path / "log", "", "--pictures", folder) as server:
+        page = browser.new_page()
+        page.goto(server.url)
+        page.get_by_role("button", name="Teach").click()
+        expect(page.get_by_role("button", name="Record")).to_be_disabled()
+        page.get_by_label("I agree that pictures of my hand are kept").check()
+        page.locator("#teach-letter").select_option("B")
+        page.get_by_role("button", name="Record").click()
+        expect(page.locator("#teach-progress")).to_contain_text("Sign B: 3")
+        expect(page.locator("#teach-progress")).to_have_text("B: all 15 pictures are kept.", timeout=90_000)
+        expect(page.locator("#teach-letter")).to_have_value("C")  # the next letter
+        names = sorted(file.name for file in (folder / "B").iterdir())
+        assert len(names) == 15
+        assert len({name.split("_")[0] for name in names}) == 3  # three bursts
+        # the letters of the video are now B: the network knows what was taught
+        page.get_by_role("button", name="Spell").click()
+        expect(page.get_by_role("list", name="The likeliest letters").get_by_text("B", exact=True)).to_be_visible()
+        with page.expect_response("**/v1/taught"):
+            page.get_by_role("button", name="Teach").click()
+        page.get_by_text("B: 15 pictures").click()
+        page.get_by_role("button", name=f"Delete B, {names[0]}").click()
+        expect(page.get_by_text("B: 14 pictures")).to_be_visible()
+        with page.expect_download() as download:
+            page.get_by_role("button", name="Download all").click()
+        assert download.value.suggested_filename == "my_hand.zip"
+        page.get_by_role("button", name="Delete all", exact=True).click()
+        expect(page.get_by_text("All pictures are deleted.")).to_be_visible()
+        assert list((folder / "B").iterdir()) == []
+        page.close()
 
 
 def test_an_unreachable_server_is_reported(page: Page) -> None:
