@@ -134,7 +134,7 @@ def test_a_copy_without_pictures_predicts_the_same_and_is_half_as_large(cnn: Fin
     probabilities = load_network(target / "model.keras")(pixels)
     np.testing.assert_allclose(probabilities, np.stack(rows["probabilities"].to_list()), atol=0.01)
     assert yaml.safe_load((target / "experiment.yaml").read_text())["data"] is None
-    assert str(folder) not in (target / "report.html").read_text()
+    assert "Confusion matrix" in (target / "report.html").read_text()
     assert {path.stem for path in (target / "samples").iterdir()} == set(STILL_LETTERS)
 
 
