@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -71,7 +72,10 @@ class Service:
     ) -> None:
         self.teaching = teaching
         self.recognizer, self.limits, self.api_key, self.pictures = recognizer, limits, api_key, pictures or {}
-        self.speller = Speller(recognizer.class_names, recognizer.confusion)
+        # the dictionary takes seconds to load, and predictions do not need it
+        loading = ThreadPoolExecutor(1, thread_name_prefix="dictionary")
+        self._speller = loading.submit(Speller, recognizer.class_names, recognizer.confusion)
+        loading.shutdown(wait=False)
         self.batcher = Batcher(recognizer.probabilities)
         self.registry = CollectorRegistry()
         self.workers = Workers(limits.threads, _COSTLY_ABOVE)
@@ -124,7 +128,7 @@ class Service:
 
     def words(self, signed: Signed) -> Words:
         """Find words for signed letters, considering which letters this network confuses."""
-        return Words(words=self.speller.candidates(signed.letters))
+        return Words(words=self._speller.result().candidates(signed.letters))
 
     def model(self) -> Model:
         """Describe the network that is served."""
