@@ -72,9 +72,9 @@ lint: setup
 serve: setup
 	$(PYTHON) -m serving $(if $(RUN),$(call shell_word,$(RUN))) $(ARGS)
 
-# ONLY=training,forest for parts of it; DATA and OUTPUT
+# ONLY=training,forest for parts of it; DATA, PHOTOGRAPHS and OUTPUT
 bench: setup
-	.venv/bin/spark-submit benchmarks/run.py $(if $(ONLY),--only $(ONLY)) $(if $(DATA),--data $(call shell_word,$(DATA))) $(if $(OUTPUT),--output $(call shell_word,$(OUTPUT)))
+	.venv/bin/spark-submit benchmarks/run.py $(if $(ONLY),--only $(ONLY)) $(if $(DATA),--data $(call shell_word,$(DATA))) $(if $(PHOTOGRAPHS),--photographs $(call shell_word,$(PHOTOGRAPHS))) $(if $(OUTPUT),--output $(call shell_word,$(OUTPUT)))
 
 data: setup
 	$(PYTHON) jobs/download_data.py

@@ -70,10 +70,16 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Bench:
-    """The folders of a benchmark: ``data`` has Sign-MNIST's files, ``work`` is for output."""
+    """The folders of a benchmark: ``data`` has Sign-MNIST's files, ``photographs`` a folder for each set of photographs
+    of hands, and ``work`` is for output."""
 
     data: Path
+    photographs: Path
     work: Path
+
+    @property
+    def folders_of_photographs(self) -> list[Path]:
+        return sorted(path for path in self.photographs.iterdir() if path.is_dir())
 
     @contextmanager
     def folder(self) -> Iterator[Path]:

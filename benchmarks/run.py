@@ -3,6 +3,7 @@
     make bench                               all parts, about two hours on two cores
     make bench ONLY=training,forest          some parts
     make bench DATA=DIR OUTPUT=DIR
+    make bench ONLY=hands PHOTOGRAPHS=DIR    DIR contains folders of photographs of hands
 
 The command prints a table of medians and ratios, and writes ``bench.json`` and charts. Parts that are run again replace
 their previous results.
@@ -22,7 +23,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import jobs, serving, training
+from benchmarks import hands, jobs, serving, training
 from benchmarks.charts import draw_growth, draw_ratios
 from benchmarks.measuring import Bench, Measurement
 from experiments.session import open_session
@@ -37,6 +38,7 @@ JOBS: dict[str, Callable[[Bench], list[Measurement]]] = {
     "growth": jobs.growth,
     "looking": training.monitoring_overhead,
     "folds": training.folds,
+    "hands": hands.hands,
     "serving": serving.serving,
     "endurance": serving.endurance,
 }
@@ -44,22 +46,27 @@ JOBS: dict[str, Callable[[Bench], list[Measurement]]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default=",".join([*SPARK, *JOBS]), help="comma-separated parts")
+    parser.add_argument("--only", help="comma-separated parts; hands is one by default if its folder exists")
     parser.add_argument("--data", type=Path, default=Path("data/sign_mnist"), help="the folder of Sign-MNIST's files")
+    parser.add_argument("--photographs", type=Path, default=Path("data/hands"), help="the folder of photographs")
     parser.add_argument("--output", type=Path, default=Path("runs/bench"), help="the folder for results")
     arguments = parser.parse_args()
-    parts = arguments.only.split(",")
+    without_photographs = [part for part in [*SPARK, *JOBS] if part != "hands" or arguments.photographs.is_dir()]
+    parts = arguments.only.split(",") if arguments.only else without_photographs
     unknown = sorted(set(parts) - {*SPARK, *JOBS})
     if unknown:
         sys.exit(f"error: ONLY={','.join(unknown)}: unknown part; the parts are {', '.join([*SPARK, *JOBS])}")
-    if not arguments.data.is_dir():
+    if set(parts) != {"hands"} and not arguments.data.is_dir():
         sys.exit(f"error: {arguments.data}: no such folder; run make data to download Sign-MNIST, or set DATA=DIR")
+
+    if "hands" in parts and not arguments.photographs.is_dir():
+        sys.exit(f"error: {arguments.photographs}: no such folder; set PHOTOGRAPHS=DIR")
 
     output = arguments.output
     output.mkdir(parents=True, exist_ok=True)
     work = (output / "work").absolute()
     work.mkdir(exist_ok=True)
-    bench = Bench(arguments.data.absolute(), work)
+    bench = Bench(arguments.data.absolute(), arguments.photographs.absolute(), work)
     spark_parts = [part for part in SPARK if part in parts]
     if spark_parts:
         spark = open_session("bench")

@@ -130,7 +130,9 @@ class Hadoop:
 
     def driver_logs(self) -> list[tuple[str, str]]:
         """For each driver on the cluster: its container, and what it has printed, the last one last."""
-        logs = sorted(self.folder.glob("**/container_*_000001/stdout"), key=lambda path: path.stat().st_mtime)
+        # not "**": YARN renames folders elsewhere while they are walked
+        pattern = "data/*/*/*-logDir-*/application_*/container_*_000001/stdout"
+        logs = sorted(self.folder.glob(pattern), key=lambda path: path.stat().st_mtime)
         return [(path.parent.name, as_on_terminal(path.read_text())) for path in logs]
 
     def kill(self, container: str) -> None:
