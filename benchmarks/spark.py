@@ -13,6 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 from sklearn.ensemble import RandomForestClassifier as ScikitForest
 
 from benchmarks.measuring import PEERS, SUBMIT, Bench, Measurement, read_rows, run_alternately, run_job
+from models.export import to_onnx
 from models.forest import train_forest
 from models.model_settings import Forest, Network
 from models.networks import build_network
@@ -83,7 +84,7 @@ def prediction(bench: Bench, spark: SparkSession) -> list[Measurement]:
         pixels, _ = _arrays(images)
         for name in ("baseline", "handshape"):
             model = build_network(Network(name=name), (28, 28, 1), 24, by_range(1))  # type: ignore[arg-type]
-            predicted = predict_with_network(images, model, [f"class {i}" for i in range(24)])
+            predicted = predict_with_network(images, to_onnx(model, {}), [f"class {i}" for i in range(24)])
 
             def plain(model: keras.Model = model) -> float:
                 return len(pixels) / _seconds(lambda: model.predict(pixels, batch_size=512, verbose=0))

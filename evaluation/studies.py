@@ -1,6 +1,6 @@
 """Studies of several trainings: their metrics, tables and reports."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,8 @@ class Training:
         loss_curve: the training loss within and across epochs, with columns ``epoch`` and ``loss``.
         test: the metrics of the test set from :func:`evaluation.metrics.summarize`, with ``loss``.
         about: settings of this training, such as ``learning_rate`` or ``rows``.
-        hands: in how many of the ``searched`` test pictures a hand was ``found``.
-        mistakes: the test pictures with the most probable wrong letters.
+        hands: in how many of the ``searched`` test pictures a hand was ``found``; empty if they were not counted.
+        mistakes: the test pictures with the most probable wrong letters, if they were collected.
     """
 
     name: str
@@ -41,8 +41,8 @@ class Training:
     loss_curve: pd.DataFrame
     test: dict[str, Any]
     about: dict[str, Any]
-    hands: dict[str, int]
-    mistakes: list[Picture]
+    hands: dict[str, int] = field(default_factory=dict)
+    mistakes: list[Picture] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from experiments.configuration import NetworkExperiment
 from experiments.run_directory import open_runs
 from experiments.trained_run import open_network
 from models.errors import TrainingError
+from models.export import to_onnx
 from models.mirroring import weights_without_mirror
 from models.model_settings import BACKBONES
 from models.prediction import predict_with_network
@@ -54,7 +55,7 @@ class InitialRun:
 
     def evaluate(self, images: DataFrame) -> dict[str, Any]:
         """Evaluate the run's network, as it was, on images: the path of the run, and the accuracy."""
-        predictions = predict_with_network(images, self.network, self.class_names)
+        predictions = predict_with_network(images, to_onnx(self.network, {}), self.class_names)
         is_correct = (F.col("letter") == F.col("label")).cast("double")
         [accuracy] = predictions.agg(F.avg(is_correct).alias("accuracy")).collect()
         return {"path": self.path} | accuracy.asDict()

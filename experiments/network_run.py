@@ -75,7 +75,8 @@ def run_network(spark: SparkSession, experiment: CnnExperiment, stopwatch: Stopw
         model = _save_model(experiment, prepared, trained, calibration, staged.local / "model.keras")
         if initial_run is not None:
             model.extra_metrics["initial_run"] = initial_run.evaluate(prepared.split(TEST))
-        predictions = predict_with_network(prepared.split(TEST), trained.model, prepared.class_names)
+        content = (staged.local / "model.onnx").read_bytes()
+        predictions = predict_with_network(prepared.split(TEST), content, prepared.class_names)
         finished = write_outcome(storage, staged, run, experiment, prepared, model, predictions, stopwatch)
     if tracker is not None:
         tracker.finish(storage, storage.absolute(run), experiment.register)
@@ -91,7 +92,7 @@ def _save_model(
 ) -> "TrainedModel":
     """Save the network, check the saved file, and return its description.
 
-    It is also saved in ONNX format, for the server.
+    It is also saved in ONNX format, for predictions.
     """
     from experiments.results import TrainedModel
 

@@ -115,7 +115,7 @@ def final_network(
     """
     calibration = None
     if experiment.training.calibration:
-        validation = predict_with_network(prepared.split(VALIDATION), network, prepared.class_names)
+        validation = predict_with_network(prepared.split(VALIDATION), to_onnx(network, {}), prepared.class_names)
         calibration = calibrate(network, validation, prepared.class_names)
     if experiment.network.average_mirrored:
         network = average_mirrored(network, prepared.shape)

@@ -18,6 +18,7 @@ from experiments.data import clean_store, is_synthetic, open_sources, read_image
 from experiments.logs import LOGGER
 from experiments.network_training import check_network, final_network
 from experiments.run_directory import StagedRun, default_run, staged_run
+from models.export import to_onnx
 from models.prediction import effective_size, evaluate, predict_with_network, striking_predictions
 from preprocessing.prepare import PreparedImages
 from preprocessing.schema import TEST
@@ -91,6 +92,7 @@ def train_and_evaluate(
     folder: str,
     experiment: NetworkExperiment,
     prepared: PreparedImages,
+    in_detail: bool = False,
     **about: Any,
 ) -> Training:
     """Train a network, with separate checkpoints in ``folder``, and evaluate it on the test pictures.
@@ -101,25 +103,26 @@ def train_and_evaluate(
         folder: absolute path of a folder in the store.
         experiment: settings of the training.
         prepared: the images.
+        in_detail: count the hands and collect mistakes, and take groups of pictures as independent in the interval.
         **about: additional values for the report.
     """
     training = replace(training, checkpoints=Checkpoints(f"{folder}/checkpoints-{name}"))
     trained = train(training, experiment.num_proc, experiment.max_restarts)
     network, _ = final_network(experiment, prepared, trained.model)
     images = prepared.split(TEST)
-    predictions = predict_with_network(images, network, prepared.class_names).persist()
+    predictions = predict_with_network(images, to_onnx(network, {}), prepared.class_names).persist()
     evaluation = evaluate(predictions, prepared.class_names)
     test = summarize(add_confusions(evaluation.confusions, prepared.class_names), prepared.class_names) | {
         "loss": evaluation.loss
     }
-    test["accuracy_interval"] = grouped_interval(test["accuracy"], effective_size(predictions, images))
     LOGGER.info(f"{name}: test accuracy {test['accuracy']:.4f}, loss {test['loss']:.4f}")
-    wrong = striking_predictions(predictions.where(F.col("letter") != F.col("label")), images, NUM_MISTAKES)
-    mistakes = to_pictures(wrong, prepared.shape)
+    evaluated = Training(name, trained.history, trained.best_epoch, trained.loss_curve, test, about)
+    if in_detail:
+        test["accuracy_interval"] = grouped_interval(test["accuracy"], effective_size(predictions, images))
+        wrong = striking_predictions(predictions.where(F.col("letter") != F.col("label")), images, NUM_MISTAKES)
+        evaluated = replace(evaluated, hands=count_hands(images), mistakes=to_pictures(wrong, prepared.shape))
     predictions.unpersist()
-    return Training(
-        name, trained.history, trained.best_epoch, trained.loss_curve, test, about, count_hands(images), mistakes
-    )
+    return evaluated
 
 
 def print_study(run: str, table: Any) -> None:

@@ -2,21 +2,27 @@
 
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import keras
+import numpy as np
 from pyspark.sql import DataFrame
 
 from evaluation.runs import Run, check_job
 from experiments.run_directory import open_runs
+from models.errors import TrainingError
 from models.forest import load_forest
+from models.onnx_network import load_onnx
 from models.prediction import predict_with_forest, predict_with_network
-from models.saved_network import load_network
 from preprocessing.data_settings import Preprocessing, preprocessing_of
 from preprocessing.saved_pipeline import load_pipeline
 from preprocessing.storage import Storage
+
+if TYPE_CHECKING:
+    import keras
 
 
 @dataclass(frozen=True)
@@ -46,13 +52,15 @@ def open_trained_run(storage: Storage, path: str) -> TrainedRun:
     """
     (run,) = open_runs(storage, [path])
     check_job(run, "cnn", "forest")
+    folder = storage.absolute(run.files)
+    class_names, preprocessing = _read_settings(storage, folder)
     if run.about["job"] == "cnn":
-        network, class_names, preprocessing = open_network(storage, run)
+        name = "model.onnx" if storage.exists(f"{folder}/model.onnx") else "model.keras"
+        with _downloaded(storage, folder, name) as files:
+            network = load_onnx(files, int(np.prod(preprocessing.shape)), len(class_names))
         return TrainedRun(
             run, class_names, preprocessing, lambda rows: predict_with_network(rows, network, class_names)
         )
-    folder = storage.absolute(run.files)
-    class_names, preprocessing = _read_settings(storage, folder)
     pipeline = load_pipeline(storage, f"{folder}/pipeline")
     forest = load_forest(storage, f"{folder}/model")
     return TrainedRun(
@@ -60,19 +68,30 @@ def open_trained_run(storage: Storage, path: str) -> TrainedRun:
     )
 
 
-def open_network(storage: Storage, run: Run) -> tuple[keras.Model, list[str], Preprocessing]:
+def open_network(storage: Storage, run: Run) -> tuple["keras.Model", list[str], Preprocessing]:
     """Load the network of a run of ``jobs/train_cnn.py``, its class names, and its preprocessing.
 
     Raises:
         RunError: another job wrote the run.
         TrainingError: the network cannot be loaded.
     """
+    from models.saved_network import load_network  # imports TensorFlow, which a prediction does without
+
     check_job(run, "cnn")
     folder = storage.absolute(run.files)
+    with _downloaded(storage, folder, "model.keras") as files:
+        return load_network(files / "model.keras"), *_read_settings(storage, folder)
+
+
+@contextmanager
+def _downloaded(storage: Storage, folder: str, name: str) -> Iterator[Path]:
+    """A local folder with a copy of a file; errors of the network name the folder that the file came from."""
     with tempfile.TemporaryDirectory() as temporary:
-        local = Path(temporary) / "model.keras"
-        storage.download(f"{folder}/model.keras", local)
-        return load_network(local), *_read_settings(storage, folder)
+        storage.download(f"{folder}/{name}", Path(temporary) / name)
+        try:
+            yield Path(temporary)
+        except TrainingError as error:
+            raise TrainingError(str(error).replace(temporary, folder)) from error
 
 
 def _read_settings(storage: Storage, folder: str) -> tuple[list[str], Preprocessing]:

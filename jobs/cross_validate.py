@@ -47,7 +47,9 @@ def main() -> None:
                 )
                 training = network_training(spark, storage, settings, fold, folder)
                 trainings.append(
-                    train_and_evaluate(training, name, folder, settings, fold, epochs=settings.training.all_epochs)
+                    train_and_evaluate(
+                        training, name, folder, settings, fold, in_detail=True, epochs=settings.training.all_epochs
+                    )
                 )
         table = opened.study.write_left_out(opened.staged.local, experiment.by, trainings)
     print_study(opened.run, table)

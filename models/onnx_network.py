@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -45,6 +46,32 @@ def check_onnx(content: bytes, num_pixels: int, num_classes: int) -> None:
     shapes = [(value.elem_type, [size.dim_value for size in value.shape.dim][1:]) for value in types]
     if shapes != [(onnx.TensorProto.UINT8, [num_pixels]), (onnx.TensorProto.FLOAT, [num_classes])]:
         raise TrainingError(f"{num_pixels} pixels as uint8 and {num_classes} probabilities as float are expected")
+
+
+def load_onnx(files: Path, num_pixels: int, num_classes: int) -> bytes:
+    """The checked network of a run in ONNX format, see :func:`check_onnx`.
+
+    Args:
+        files: a local folder with ``model.onnx``, or with ``model.keras`` of a run of an earlier version.
+        num_pixels: the number of pixels of a picture.
+        num_classes: the number of probabilities.
+
+    Raises:
+        TrainingError: the network cannot be read, or is not a network of this project.
+    """
+    path = files / "model.onnx"
+    if not path.exists():
+        # these modules import TensorFlow, which takes seconds and 400 MB
+        from models.export import to_onnx
+        from models.saved_network import load_network
+
+        return to_onnx(load_network(files / "model.keras"), {})
+    try:
+        content = path.read_bytes()
+        check_onnx(content, num_pixels, num_classes)
+    except (OSError, TrainingError) as error:
+        raise TrainingError(f"{path}: {error}") from error
+    return content
 
 
 @dataclass(frozen=True)

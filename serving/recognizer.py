@@ -10,7 +10,7 @@ import numpy as np
 from evaluation.runs import Run, check_job, read_run
 from models.errors import TrainingError
 from models.model_settings import NUM_ALTERNATIVES
-from models.onnx_network import Outputs, check_onnx, read_onnx_with_features
+from models.onnx_network import Outputs, load_onnx, read_onnx_with_features
 from preprocessing.data_settings import Preprocessing, preprocessing_of
 from serving.examples import Example, Examples
 
@@ -72,7 +72,7 @@ class Recognizer:
         files = Path(Run(str(folder), run.about, run.metrics).files)
         class_names = json.loads((files / "class_names.json").read_text(encoding="utf-8"))
         settings = preprocessing_of((files / "experiment.yaml").read_text(encoding="utf-8"))
-        content = _read_network(files, settings, class_names)
+        content = load_onnx(files, int(np.prod(settings.shape)), len(class_names))
         try:
             predict = read_onnx_with_features(content)
         except Exception as error:  # ONNX Runtime has no common class of its errors
@@ -97,24 +97,3 @@ class Recognizer:
         for row, class_indices in zip(probabilities, order, strict=True):
             likeliest, *alternatives = [(self.class_names[index], float(row[index])) for index in class_indices]
             yield Answer(*likeliest, alternatives)
-
-
-def _read_network(files: Path, preprocessing: Preprocessing, class_names: list[str]) -> bytes:
-    """A run's network in ONNX format.
-
-    Raises:
-        TrainingError: it cannot be read, or is not a network of this project.
-    """
-    path = files / "model.onnx"
-    if not path.exists():  # a run of an earlier version
-        # these modules import TensorFlow, which takes seconds and 400 MB
-        from models.export import to_onnx
-        from models.saved_network import load_network
-
-        return to_onnx(load_network(files / "model.keras"), {})
-    try:
-        content = path.read_bytes()
-        check_onnx(content, int(np.prod(preprocessing.shape)), len(class_names))
-    except (OSError, TrainingError) as error:
-        raise TrainingError(f"{path}: {error}") from error
-    return content

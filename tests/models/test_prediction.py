@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 
+from models.export import to_onnx
 from models.model_settings import Network
 from models.networks import build_network
 from models.prediction import effective_size, predict_with_network
@@ -15,7 +16,7 @@ def test_executors_predict_what_the_network_does(spark: SparkSession, name: str)
     pixels = np.random.default_rng(0).integers(0, 256, (1200, 784), dtype=np.uint8)
     rows = [(f"{i:05}", "s", class_names[i % 3], row.tobytes()) for i, row in enumerate(pixels)]
     images = spark.createDataFrame(rows, "id string, source string, label string, pixels binary")
-    predictions = predict_with_network(images, model, class_names).orderBy("id").collect()
+    predictions = predict_with_network(images, to_onnx(model, {}), class_names).orderBy("id").collect()
     expected = model.predict(pixels, verbose=0)
     assert [row["id"] for row in predictions] == [row[0] for row in rows]
     np.testing.assert_allclose([row["probabilities"] for row in predictions], expected, rtol=1e-4, atol=1e-6)
