@@ -115,7 +115,7 @@ class Service:
             self._active_predictions -= 1
         self._pictures.inc(len(pictures))
         request.state.pictures = len(pictures)
-        return predictions_of(self.recognizer, probabilities, [picture.hand for picture in pictures])
+        return predictions_of(self.recognizer, probabilities, pictures)
 
     async def _probabilities(self, pixels: np.ndarray) -> np.ndarray:
         if self._pixel_bytes + pixels.nbytes > self.limits.memory:

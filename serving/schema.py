@@ -6,6 +6,7 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from preprocessing import hand_detection
+from preprocessing.decoding import Decoded
 from serving.bodies import CONTENT_TYPES
 from serving.recognizer import Recognizer
 
@@ -30,7 +31,8 @@ class Prediction(Likely):
     """The likeliest class of a picture, and the next likely ones, the likeliest first."""
 
     next: list[Likely]
-    hand: Hand | None = Field(description="null if there is no hand, or the picture was not searched for one")
+    searched: bool = Field(description="whether the picture was searched for a hand")
+    hand: Hand | None = Field(description="null if no hand was found")
 
 
 class Predictions(BaseModel):
@@ -69,10 +71,8 @@ class Error(BaseModel):
     error: str
 
 
-def predictions_of(
-    recognizer: Recognizer, probabilities: np.ndarray, hands: list[hand_detection.Hand | None]
-) -> Predictions:
-    """Convert a network's probabilities, ``float32`` of shape ``(n, classes)``, and the hands to an answer."""
+def predictions_of(recognizer: Recognizer, probabilities: np.ndarray, pictures: list[Decoded]) -> Predictions:
+    """Convert a network's probabilities, ``float32`` of shape ``(n, classes)``, and the pictures' hands to an answer."""
     return Predictions(
         model=recognizer.name,
         predictions=[
@@ -80,9 +80,10 @@ def predictions_of(
                 letter=answer.letter,
                 probability=answer.probability,
                 next=[Likely(letter=letter, probability=probability) for letter, probability in answer.next],
-                hand=None if hand is None else _to_hand(hand),
+                searched=picture.searched,
+                hand=None if picture.hand is None else _to_hand(picture.hand),
             )
-            for answer, hand in zip(recognizer.answers(probabilities), hands, strict=True)
+            for answer, picture in zip(recognizer.answers(probabilities), pictures, strict=True)
         ],
     )
 

@@ -1,6 +1,7 @@
 'use strict'
 
 const HOLD_TIME = 700 // milliseconds for which a letter is held until it counts
+const VOTING_TIME = 500 // milliseconds whose answers are averaged: a single wrong one does not count
 const MIN_PROBABILITY = 0.5 // less likely letters are ignored
 const SIDE = 160 // side in pixels of the sent picture if the server crops its center
 const LONG_SIDE = 480 // longer side in pixels of the sent picture if the server finds the hand in it
@@ -20,7 +21,7 @@ const BONES = [
 
 const state = {
   mode: 'spell', letters: '', text: '', held: null, heldSince: 0, counted: false,
-  candidate: null, candidateSince: 0, pending: 0, sent: 0, lastShown: 0, requestFailed: false,
+  answers: [], pending: 0, sent: 0, lastShown: 0, requestFailed: false,
   answerTimes: [], key: sessionStorage.getItem('key'), promptDismissed: false,
   classNames: null, pictures: [], findsHand: true, teaches: false, recording: false, target: '', position: 0, startTime: 0, mistakes: 0,
 }
@@ -58,6 +59,8 @@ async function toggleCamera() {
     video.srcObject.getTracks().forEach((track) => track.stop())
     video.srcObject = null
     $('start').textContent = 'Start the camera'
+    $('speed').textContent = ''
+    state.answers = []
     drawHand(null)
     showHint()
     return
@@ -119,11 +122,12 @@ async function sendFrame() {
     state.lastShown = number
     if (!video.srcObject) return // the camera was stopped
     const [prediction] = answer.predictions
-    const isNothing = state.findsHand && !prediction.hand
     drawHand(prediction.hand)
-    showHint(isNothing ? 'No hand is in the picture.' : null)
-    showPrediction(isNothing ? { letter: 'Nothing', probability: 0, next: [] } : prediction)
-    updateHold(isNothing ? { letter: 'Nothing', probability: 1 } : prediction)
+    showHint(lacksHand(prediction) ? NO_HAND : null)
+    showSpeed()
+    const voted = vote(prediction)
+    showPrediction(voted)
+    updateHold(voted)
     if (state.requestFailed) showMessage() // other messages stay
     state.requestFailed = false
   } catch (error) {
@@ -133,6 +137,21 @@ async function sendFrame() {
   } finally {
     state.pending--
   }
+}
+
+const NO_HAND = 'No hand is in the picture.'
+const lacksHand = ({ searched, hand }) => searched && !hand
+
+// The mean probability of each letter in the answers of the last half second. A picture without a hand is no letter.
+function vote(prediction) {
+  const time = performance.now()
+  const likely = lacksHand(prediction) ? [{ letter: 'Nothing', probability: 1 }] : [prediction, ...prediction.next]
+  state.answers = [...state.answers.filter((answer) => time - answer.time < VOTING_TIME), { time, likely }]
+  const sums = new Map()
+  for (const { letter, probability } of state.answers.flatMap((answer) => answer.likely)) sums.set(letter, (sums.get(letter) ?? 0) + probability)
+  const means = [...sums].map(([letter, sum]) => ({ letter, probability: sum / state.answers.length }))
+  const [first, ...next] = means.sort((one, other) => other.probability - one.probability).slice(0, 5)
+  return { ...first, next }
 }
 
 function showHint(message) {
@@ -163,13 +182,16 @@ function drawHand(hand) {
   }
 }
 
-function showPrediction(prediction) {
+function showSpeed() {
   const time = performance.now()
   state.answerTimes = [...state.answerTimes.filter((answerTime) => time - answerTime < 1000), time]
-  $('speed').textContent = video.srcObject ? `${state.answerTimes.length} predictions a second` : ''
-  const letter = prediction.probability >= MIN_PROBABILITY ? prediction.letter : '–'
+  $('speed').textContent = `${state.answerTimes.length} predictions a second`
+}
+
+function showPrediction(prediction) {
+  const letter = prediction.probability >= MIN_PROBABILITY && !lacksHand(prediction) ? prediction.letter : '–'
   if ($('letter').textContent !== letter) $('letter').textContent = letter
-  const likely = prediction.next.length ? [prediction, ...prediction.next] : []
+  const likely = lacksHand(prediction) ? [] : [prediction, ...prediction.next]
   const rows = likely.map(({ letter, probability }) => {
     const row = document.createElement('li')
     const bar = Object.assign(document.createElement('meter'), { value: probability, ariaLabel: `${letter}` })
@@ -186,17 +208,10 @@ function updateHold({ letter, probability }) {
   const time = performance.now()
   const predicted = probability >= MIN_PROBABILITY && letter !== 'Nothing' ? letter : null
   if (predicted !== state.held) {
-    // a single different prediction is an error of the network, not a new sign
-    if (predicted !== state.candidate) {
-      state.candidate = predicted
-      state.candidateSince = time
-    }
-    if (time - state.candidateSince < HOLD_TIME / 5) return
     state.held = predicted
     state.heldSince = time
     state.counted = false
   }
-  state.candidate = state.held
   const fraction = state.held && !state.counted ? Math.min(1, (time - state.heldSince) / HOLD_TIME) : 0
   $('hold').ariaValueNow = Math.round(100 * fraction)
   $('hold').firstElementChild.style.width = `${100 * fraction}%`
@@ -484,8 +499,9 @@ async function openFile(file) {
   }
   try {
     const blob = await new Promise((resolve) => canvas.toBlob(resolve, 'image/png'))
-    showPrediction((await (await request('v1/predict', blob, 'image/png')).json()).predictions[0])
-    showHint(file.name)
+    const [prediction] = (await (await request('v1/predict', blob, 'image/png')).json()).predictions
+    showPrediction(prediction)
+    showHint(lacksHand(prediction) ? `${file.name}: ${NO_HAND}` : file.name)
     showMessage()
   } catch (error) {
     showMessage(`No answer: ${error.message}`)

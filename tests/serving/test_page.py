@@ -97,10 +97,15 @@ def test_a_word_with_a_letter_that_the_network_does_not_know_is_rejected(page: P
     expect(page.get_by_role("alert")).to_have_text("This network does not know J, Z.")
 
 
-def test_a_picture_is_opened_and_another_file_is_reported(page: Page, run: Path) -> None:
+def test_a_picture_is_opened_and_another_file_is_reported(page: Page, run: Path, tmp_path: Path) -> None:
     page.get_by_label("Open a picture").set_input_files(run / "samples/C.png")
     expect(page.locator("#letter")).to_have_text("C")
     expect(page.get_by_role("list", name="The likeliest letters").get_by_role("listitem")).to_have_count(5)
+    assert "No hand" not in page.locator("#hint").inner_text()  # so small a picture is not searched
+    photograph().save(tmp_path / "room.png")
+    page.get_by_label("Open a picture").set_input_files(tmp_path / "room.png")
+    expect(page.locator("#hint")).to_have_text("room.png: No hand is in the picture.")
+    expect(page.locator("#letter")).to_have_text("–")
     page.get_by_label("Open a picture").set_input_files(run / "class_names.json")
     expect(page.get_by_role("alert")).to_have_text("class_names.json is not a picture that this browser can open.")
 
