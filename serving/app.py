@@ -1,19 +1,19 @@
 """The HTTP service of a trained network: SageMaker's contract, the same under /v1, and the page."""
 
 import asyncio
+import functools
 import hmac
 import json
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response, Security
+from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, HTTPException, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse, PlainTextResponse
@@ -72,14 +72,11 @@ class Service:
     ) -> None:
         self.teaching = teaching
         self.recognizer, self.limits, self.api_key, self.pictures = recognizer, limits, api_key, pictures or {}
-        # the dictionary takes seconds to load, and predictions do not need it
-        loading = ThreadPoolExecutor(1, thread_name_prefix="dictionary")
-        self._speller = loading.submit(Speller, recognizer.class_names, recognizer.confusion)
-        loading.shutdown(wait=False)
         self.batcher = Batcher(recognizer.probabilities)
         self.registry = CollectorRegistry()
         self.workers = Workers(limits.threads, _COSTLY_ABOVE)
         self._active_predictions = self._pixel_bytes = 0
+        self._loads_speller = False
         labels = ["path", "status"]
         self._seconds = Histogram("handshape_request_seconds", "Duration of a request", labels, registry=self.registry)
         self._pictures = Counter("handshape_pictures", "Pictures answered", registry=self.registry)
@@ -94,7 +91,12 @@ class Service:
             headers = {"WWW-Authenticate": "Bearer"}
             raise HTTPException(401, "no API key, or a wrong one: Authorization: Bearer KEY", headers)
 
-    async def predict(self, request: Request) -> Predictions:
+    @functools.cached_property
+    def _speller(self) -> Speller:
+        """Its dictionary takes seconds to load, and predictions do not need it."""
+        return Speller(self.recognizer.class_names, self.recognizer.confusion)
+
+    async def predict(self, request: Request, after_answer: BackgroundTasks) -> Predictions:
         """Predict a letter for each picture of the body."""
         limits = self.limits
         body = await request.body()  # received before the request counts, so that slow clients block nobody
@@ -115,6 +117,9 @@ class Service:
             self._active_predictions -= 1
         self._pictures.inc(len(pictures))
         request.state.pictures = len(pictures)
+        if not self._loads_speller:
+            self._loads_speller = True
+            after_answer.add_task(lambda: self._speller)
         return predictions_of(self.recognizer, probabilities, pictures)
 
     async def _probabilities(self, pixels: np.ndarray) -> np.ndarray:
@@ -128,7 +133,7 @@ class Service:
 
     def words(self, signed: Signed) -> Words:
         """Find words for signed letters, considering which letters this network confuses."""
-        return Words(words=self._speller.result().candidates(signed.letters))
+        return Words(words=self._speller.candidates(signed.letters))
 
     def model(self) -> Model:
         """Describe the network that is served."""

@@ -72,7 +72,7 @@ class Error(BaseModel):
 
 
 def predictions_of(recognizer: Recognizer, probabilities: np.ndarray, pictures: list[Decoded]) -> Predictions:
-    """Convert a network's probabilities, ``float32`` of shape ``(n, classes)``, and the pictures' hands to an answer."""
+    """Convert probabilities, ``float32`` of shape ``(n, classes)``, and the hands of the pictures to an answer."""
     return Predictions(
         model=recognizer.name,
         predictions=[
