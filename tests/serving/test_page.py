@@ -147,7 +147,8 @@ def test_a_hand_is_taught_after_consent_and_its_pictures_can_be_deleted(
         assert len({name.split("_")[0] for name in names}) == 3  # three bursts
         # the letters of the video are now B: the network knows what was taught
         page.get_by_role("button", name="Spell").click()
-        expect(page.get_by_role("list", name="The likeliest letters").get_by_text("B", exact=True)).to_be_visible()
+        likely = page.get_by_role("list", name="The likeliest letters")
+        expect(likely.get_by_text("B", exact=True)).to_be_visible(timeout=30_000)  # the whole video, on a slow machine
         with page.expect_response("**/v1/taught"):
             page.get_by_role("button", name="Teach").click()
         page.get_by_text("B: 15 pictures").click()
