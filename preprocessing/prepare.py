@@ -29,6 +29,7 @@ from preprocessing.features import fit_pipeline
 from preprocessing.hand_notes import hand_notes
 from preprocessing.listing import Listing
 from preprocessing.normalization import Normalization, by_channel, by_range
+from preprocessing.read_rows import ReadRows
 from preprocessing.schema import HAND_COLUMNS, IMAGE_TABLE, TRAIN
 from preprocessing.similarity import count_near_duplicates, similar_groups
 from preprocessing.sources import Sources, list_sources, read_sources
@@ -207,7 +208,7 @@ def prepare_images(
     shuffle_partitions = str(spark.conf.get("spark.sql.shuffle.partitions"))
     if shuffle_partitions.isdecimal() and partitions > int(shuffle_partitions):  # "auto" on Databricks
         spark.conf.set("spark.sql.shuffle.partitions", str(partitions))
-    images = _image_table(parsed, divided, shape).persist()
+    images = _convert(_image_table(parsed, divided, shape), sources_read).persist()
     # runs in parallel with the following steps, to use the cores while they wait for the driver; it may last until the
     # rows are written
     pool = ThreadPoolExecutor(1)
@@ -267,6 +268,16 @@ def _with_groups(usable: DataFrame, sources: Sources) -> DataFrame:
     divisible = rows_to_divide(ungrouped)
     groups = similar_groups(divisible.select("id", "label", "descriptor"), sources.seed)
     return usable.join(groups, "id", how="left").withColumn("group", F.coalesce(named, "group", "id"))
+
+
+def _convert(images: DataFrame, sources_read: dict[str, ReadRows]) -> DataFrame:
+    """Convert the pixels of sources whose rows were read in another size; rows that are left out need no conversion."""
+    converters = {title: rows.convert for title, rows in sources_read.items() if rows.convert is not None}
+    if not converters:
+        return images
+    parts = [images.where(~F.col("source").isin(list(converters)))]
+    parts += [convert(images.where(F.col("source") == title)) for title, convert in converters.items()]
+    return functools.reduce(DataFrame.unionByName, parts)
 
 
 def _image_table(parsed: DataFrame, divided: DataFrame, shape: tuple[int, int, int]) -> DataFrame:

@@ -1,5 +1,6 @@
 """What the readers of all formats have in common: what they need, and the rows that they return."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -38,12 +39,14 @@ class ReadRows:
         count: expected number of rows, counted while the source was listed or read.
         kept: persisted tables, to be released with ``unpersist``.
         notes: messages for the user, one line each.
+        convert: brings pixels to the size and color of the settings. None: they are so already.
     """
 
     table: DataFrame
     count: int
     kept: list[DataFrame]
     notes: list[str] = field(default_factory=list)
+    convert: Callable[[DataFrame], DataFrame] | None = None
 
 
 def with_id(rows: DataFrame, row_id: Column) -> DataFrame:

@@ -34,6 +34,7 @@ from preprocessing.schema import PARSED_TABLE, TEST, TRAIN
 from preprocessing.similarity import describe, describe_one
 from preprocessing.storage import Storage, reader
 
+SHAPE = (SIDE, SIDE, 1)
 FILES = {TRAIN: "sign_mnist_train.csv", TEST: "sign_mnist_test.csv"}
 
 # monotonically_increasing_id has the partition in its upper bits, and the row within the partition in these.
@@ -155,14 +156,14 @@ def read_sign_mnist(context: ReadContext, source: Source, listing: Listing) -> R
     notes = _check_other_files(listing, files, context.class_names)
     opened = {split: open_csv(context.storage, listing, name, context.work) for split, name in files.items()}
     spark, settings = context.spark, context.settings
+    convert = functools.partial(resize_rows, settings=settings) if is_resized(settings) else None
     with ThreadPoolExecutor() as pool:
         for check in [pool.submit(_check_header, spark, file) for file in opened.values()]:
             check.result()
-        reads = [
-            pool.submit(_read_file, spark, opened[split], source.title, split, settings) for split in (TRAIN, TEST)
-        ]
+        reads = [pool.submit(_read_file, spark, opened[split], source.title, split) for split in (TRAIN, TEST)]
         train, test = (read.result() for read in reads)
-    return ReadRows(train.table.unionByName(test.table), train.count + test.count, train.kept + test.kept, notes)
+    table, kept = train.table.unionByName(test.table), train.kept + test.kept
+    return ReadRows(table, train.count + test.count, kept, notes, convert)
 
 
 def _check_other_files(listing: Listing, files: dict[str, str], class_names: list[str]) -> list[str]:
@@ -192,10 +193,34 @@ def read_csv_files(context: ReadContext, listing: Listing) -> ReadRows:
     for name in sorted(listing.csv_files):
         file = open_csv(context.storage, listing, name, context.work)
         labeled = _check_header(context.spark, file, (HEADER, UNLABELED_HEADER)) == HEADER
-        reads.append(_read_file(context.spark, file, file.name, None, context.settings, labeled))
+        reads.append(_read_file(context.spark, file, file.name, None, labeled))
     rows = functools.reduce(DataFrame.unionByName, [read.table for read in reads])
     kept = [table for read in reads for table in read.kept]
-    return ReadRows(with_id(rows, F.concat_ws(":", "file", "line")), sum(read.count for read in reads), kept)
+    rows = resize_rows(with_id(rows, F.concat_ws(":", "file", "line")), context.settings)
+    return ReadRows(rows, sum(read.count for read in reads), kept)
+
+
+def resize_rows(rows: DataFrame, settings: Preprocessing) -> DataFrame:
+    """Bring the column ``pixels``, which has the shape of the files' pictures, to that of the settings."""
+    if not is_resized(settings):
+        return rows
+
+    def resize(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            pixels = [
+                None if content is None else resize_pixels(content, SHAPE, settings)
+                for content in batch.column("pixels").to_pylist()
+            ]
+            columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+            columns["pixels"] = pa.array(pixels, pa.binary())
+            yield pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
+
+    return rows.mapInArrow(resize, rows.schema)
+
+
+def is_resized(settings: Preprocessing) -> bool:
+    """Whether the settings' pictures differ from those of the files."""
+    return settings.shape != SHAPE or settings.short_side != SIDE
 
 
 def _check_header(spark: SparkSession, file: CsvFile, allowed: tuple[str, ...] = (HEADER,)) -> str:
@@ -230,13 +255,11 @@ def _difference(columns: list[str], allowed: tuple[str, ...]) -> str:
     return f"column {index + 1} is {_shown(columns[index])}, not {expected[index]!r}"
 
 
-def _read_file(
-    spark: SparkSession, file: CsvFile, source: str, split: str | None, settings: Preprocessing, labeled: bool = True
-) -> ReadRows:
+def _read_file(spark: SparkSession, file: CsvFile, source: str, split: str | None, labeled: bool = True) -> ReadRows:
     # At first "line" is Spark's ID of the line, not its number: the number of lines before a partition is known only
     # after all lines are parsed.
     lines = reader(spark).text(file.path).select(F.monotonically_increasing_id().alias("line"), "value")
-    parse = functools.partial(_parse_batches, settings, source, file.name, split, labeled)
+    parse = functools.partial(_parse_batches, source, file.name, split, labeled)
     parsed = (
         lines.where(F.col("line") > 0)  # without the header
         .select("line", F.concat("value", F.lit("\n")).alias("text"))
@@ -266,7 +289,6 @@ def _read_file(
 
 
 def _parse_batches(
-    settings: Preprocessing,
     source: str,
     file: str,
     split: str | None,
@@ -278,22 +300,18 @@ def _parse_batches(
     for batch in batches:
         rows, lines = batch.num_rows, batch.column("text")
         if clean := parse_clean(lines, labeled):
-            columns = _columns(*clean, settings)
+            columns = _columns(*clean)
         else:
             parsed = [
                 parse_line(line.removesuffix("\n"), labeled) if line.strip(" \n") else ParsedLine(reason=_BLANK)
                 for line in lines.to_pylist()
             ]
-            pixels = [
-                None if line.pixels is None else resize_pixels(line.pixels, (SIDE, SIDE, 1), settings)
-                for line in parsed
-            ]
             columns = {
                 "label": [line.label for line in parsed],
-                "pixels": pixels,
+                "pixels": [line.pixels for line in parsed],
                 "reason": [line.reason for line in parsed],
                 "detail": [line.detail for line in parsed],
-                "descriptor": [describe_one(content, settings.shape) for content in pixels],
+                "descriptor": [describe_one(line.pixels, SHAPE) for line in parsed],
             }
         columns["line"] = batch.column("line")
         arrays = []
@@ -308,13 +326,9 @@ def _parse_batches(
         yield pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-def _columns(labels: np.ndarray | None, pixels: np.ndarray, settings: Preprocessing) -> dict[str, Any]:
+def _columns(labels: np.ndarray | None, pixels: np.ndarray) -> dict[str, Any]:
     """The columns of rows that are all valid."""
-    shape = (SIDE, SIDE, 1)
-    if settings.shape != shape or settings.short_side != SIDE:
-        resized = b"".join(resize_pixels(row.tobytes(), shape, settings) for row in pixels)
-        pixels = np.frombuffer(resized, dtype=np.uint8).reshape(len(pixels), -1)
-    descriptors = describe(pixels.reshape(-1, *settings.shape))
+    descriptors = describe(pixels.reshape(-1, *SHAPE))
     columns = {"pixels": from_rows(pixels), "descriptor": from_rows(descriptors)}
     return columns if labels is None else columns | {"label": np.array(LETTERS)[labels]}
 
