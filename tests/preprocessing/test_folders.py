@@ -1,10 +1,12 @@
 """Folders of photographs become the image table, on real Spark."""
 
+import hashlib
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from pyspark.sql import SparkSession
@@ -207,6 +209,11 @@ def test_sources_are_combined_into_one_table_with_one_shape(
     assert prepared.sources["mnist"]["test"] == 480
     assert len(prepared.class_names) == 24
     assert {row["size"] for row in prepared.images.selectExpr("length(pixels) size").distinct().collect()} == {1600}
+    # a row of a CSV file has the same id at any size
+    labels, *pixels = pd.read_csv(sample / "sign_mnist_test.csv").to_numpy(np.uint8).T
+    rows = zip(labels, np.stack(pixels, axis=1), strict=True)
+    ids = {hashlib.md5(chr(65 + label).encode() + row.tobytes()).hexdigest() for label, row in rows}
+    assert {row["id"] for row in prepared.split("test").where("source = 'mnist'").select("id").collect()} == ids
 
 
 def test_normalization_by_channel_is_measured_on_the_training_pictures_only(
