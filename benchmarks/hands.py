@@ -12,6 +12,8 @@ from benchmarks.measuring import PEERS, ROOT, Bench, Measurement, run_alternatel
 from preprocessing.hand_detection import hand_detector
 
 MEDIAPIPE = "mediapipe==0.10.14"
+# About as many photographs of each folder, of all classes.
+PHOTOGRAPHS = 240
 
 
 def hands(bench: Bench) -> list[Measurement]:
@@ -21,10 +23,11 @@ def hands(bench: Bench) -> list[Measurement]:
     measurements = []
     for folder in bench.folders_of_photographs:
         files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
+        files = files[:: max(1, len(files) // PHOTOGRAPHS)]
 
         def theirs(files: list[Path] = files) -> dict[str, Any]:
-            # the package starts as many threads as there are cores
-            return run_job("taskset", "--cpu-list", core, python, PEERS / "mediapipe_hands.py", *files).last_json
+            # the package starts as many threads as there are cores; -I: without this environment's paths
+            return run_job("taskset", "--cpu-list", core, python, "-I", PEERS / "mediapipe_hands.py", *files).last_json
 
         def ours(files: list[Path] = files) -> dict[str, Any]:
             return _detect(files, core)
