@@ -133,10 +133,11 @@ def _write(prepared: PreparedImages, folder: str) -> None:
         return lambda: write_part_files(images.where(F.col("split") == name), f"{folder}/{name}", part_files)
 
     # in parallel: each step is a chain of small Spark jobs, and the cores are idle between them
+    # repartition(1), because with coalesce(1) one task would search all rows
     steps = [
         lambda: prepared.pipeline.write().save(f"{folder}/pipeline"),
-        lambda: prepared.rejected.coalesce(1).write.csv(f"{folder}/rejected", header=True),
-        lambda: _samples(prepared).coalesce(1).write.parquet(f"{folder}/samples"),
+        lambda: prepared.rejected.repartition(1).write.csv(f"{folder}/rejected", header=True),
+        lambda: _samples(prepared).repartition(1).write.parquet(f"{folder}/samples"),
         *(split_writer(name) for name in (TRAIN, TEST, VALIDATION)),
         lambda: prepared.near_duplicates,
     ]

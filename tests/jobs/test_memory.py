@@ -20,7 +20,7 @@ from preprocessing.storage import Storage
 
 data, store = sys.argv[1:]
 spark = open_session("memory")
-settings = Preprocessing(size=160, crop="center", color="rgb", allow_duplicates=True)
+settings = Preprocessing(size=320, crop="center", color="rgb", allow_duplicates=True)
 sources = Sources({Source("pictures"): data}, f"{store}/work", settings, Split(), [], [], 0.01, 1.0, 0)
 print(stored_images(spark, Storage(spark), sources, store).counted.class_counts)
 """
@@ -33,14 +33,14 @@ def test_pictures_that_exceed_the_drivers_memory_are_read_and_stored(tmp_path: P
         folder.mkdir(parents=True)
         picture = Image.fromarray(rng.integers(0, 256, (160, 160, 3), dtype=np.uint8))
         picture.save(folder / "0.jpg")
-        for i in range(1, 1600):
+        for i in range(1, 400):
             (folder / f"{i}.jpg").symlink_to(folder / "0.jpg")
     store = tmp_path / "store"
     store.mkdir()
-    # 4,800 pictures of 77 kB are 369 MB, which Spark keeps partly in memory and partly on disk
+    # 1,200 pictures of 307 kB are 369 MB, which Spark keeps partly in memory and partly on disk
     settings = {"SPARK_CONF_DIR": str(ROOT / "conf"), "PYSPARK_SUBMIT_ARGS": "--driver-memory 512m pyspark-shell"}
     job = subprocess.run(
         [sys.executable, "-c", PREPARE, (tmp_path / "data").as_uri(), store.as_uri()],
         cwd=ROOT, env=os.environ | BRIEF | settings, capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
-    assert "'A': 1280" in job.stdout, job.stderr[-4000:]
+    assert "'A': 320" in job.stdout, job.stderr[-4000:]

@@ -92,6 +92,7 @@ def test_rows_without_labels_get_the_same_predictions_and_invalid_rows_get_a_rea
     np.testing.assert_allclose(valid["probability"], expected["probability"], rtol=1e-5)
 
 
+@pytest.mark.parametrize("run", ["cnn"], indirect=True)
 def test_a_run_is_evaluated_on_several_sets_of_labeled_pictures(
     folder: Path, run: str, sample: Path, run_job: RunJob
 ) -> None:
@@ -113,6 +114,7 @@ def test_a_run_is_evaluated_on_several_sets_of_labeled_pictures(
     assert not (folder / "rejected").exists()
 
 
+@pytest.mark.parametrize("run", ["cnn"], indirect=True)
 def test_pictures_in_folders_get_one_row_each(
     folder: Path, run: str, predict: Predict, labeled: pd.DataFrame, sample: Path
 ) -> None:
