@@ -37,7 +37,10 @@ WORKER_VARIABLES = {
     "MALLOC_ARENA_MAX": "2",
 }
 # Third-party packages that the Python workers import.
-REQUIRED_PACKAGES = ("numpy", "pandas", "pyarrow", "PIL", "cloudpickle", "petastorm", "horovod", "keras", "tensorflow")
+REQUIRED_PACKAGES = (
+    "numpy", "pandas", "pyarrow", "PIL", "cloudpickle", "petastorm", "horovod", "keras", "tensorflow", "onnx",
+    "onnxruntime",
+)  # fmt: skip
 
 # Environment variables that silence warnings of libraries which the user cannot act on. They are also set for Horovod's
 # processes and the Python workers of executors.

@@ -15,7 +15,7 @@ from evaluation.runs import Run, check_job
 from experiments.run_directory import open_runs
 from models.errors import TrainingError
 from models.forest import load_forest
-from models.onnx_network import load_onnx
+from models.onnx_network import load_onnx, read_onnx
 from models.prediction import predict_with_forest, predict_with_network
 from preprocessing.data_settings import Preprocessing, preprocessing_of
 from preprocessing.saved_pipeline import load_pipeline
@@ -58,6 +58,10 @@ def open_trained_run(storage: Storage, path: str) -> TrainedRun:
         name = "model.onnx" if storage.exists(f"{folder}/model.onnx") else "model.keras"
         with _downloaded(storage, folder, name) as files:
             network = load_onnx(files, int(np.prod(preprocessing.shape)), len(class_names))
+        try:
+            read_onnx(network)
+        except Exception as error:  # ONNX Runtime has no common class of its errors
+            raise TrainingError(f"{folder}/{name}: {error}") from error
         return TrainedRun(
             run, class_names, preprocessing, lambda rows: predict_with_network(rows, network, class_names)
         )

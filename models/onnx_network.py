@@ -49,7 +49,7 @@ def check_onnx(content: bytes, num_pixels: int, num_classes: int) -> None:
 
 
 def load_onnx(files: Path, num_pixels: int, num_classes: int) -> bytes:
-    """The checked network of a run in ONNX format, see :func:`check_onnx`.
+    """The network of a run in ONNX format; a file is checked, see :func:`check_onnx`.
 
     Args:
         files: a local folder with ``model.onnx``, or with ``model.keras`` of a run of an earlier version.

@@ -24,11 +24,6 @@ from preprocessing.storage import reader
 _BINS = 15
 
 
-@functools.lru_cache(maxsize=1)
-def _read(content: bytes) -> Predict:
-    return read_onnx(content)
-
-
 PREDICTIONS = T.StructType(
     [
         T.StructField("id", T.StringType(), False),
@@ -75,9 +70,9 @@ def predict_with_network(images: DataFrame, network: bytes, class_names: list[st
     broadcast = images.sparkSession.sparkContext.broadcast(network)
 
     def predict(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        network, names = _read(broadcast.value), np.array(class_names)
+        predict_batch, names = _load(broadcast.value), np.array(class_names)
         for batch in (batch for batch in batches if batch.num_rows):
-            probabilities = network(to_rows(batch.column("pixels")))
+            probabilities = predict_batch(to_rows(batch.column("pixels")))
             columns = [
                 *(batch.column(name) for name in ("id", "source", "label")),
                 pa.array(names[probabilities.argmax(axis=1)]),
@@ -86,6 +81,11 @@ def predict_with_network(images: DataFrame, network: bytes, class_names: list[st
             yield pa.RecordBatch.from_arrays(columns, names=PREDICTIONS.names)
 
     return images.select("id", "source", "label", "pixels").mapInArrow(predict, PREDICTIONS)
+
+
+@functools.lru_cache(maxsize=1)
+def _load(network: bytes) -> Predict:
+    return read_onnx(network)
 
 
 def predict_with_forest(

@@ -105,7 +105,7 @@ class PreparedImages:
         if self.folder is not None:
             # Spark would also schedule tasks for the folders of the other splits, some of them with nothing to do
             rows = reader(self.images.sparkSession).schema(IMAGE_TABLE).parquet(f"{self.folder}/{name}")
-            # one worker finishes a small split before a second one has imported TensorFlow
+            # one worker finishes a small split before a second one has started
             return rows.coalesce(1) if self.rows(name) * self.picture_bytes <= TASK_BYTES else rows
         return self.images.where(F.col("split") == name)
 
@@ -275,15 +275,16 @@ def _convert(images: DataFrame, sources_read: dict[str, ReadRows]) -> DataFrame:
     converters = {title: rows.convert for title, rows in sources_read.items() if rows.convert is not None}
     if not converters:
         return images
-    parts = [images.where(~F.col("source").isin(list(converters)))]
-    parts += [convert(images.where(F.col("source") == title)) for title, convert in converters.items()]
+    others = [images.where(~F.col("source").isin(list(converters)))] if len(converters) < len(sources_read) else []
+    parts = others + [convert(images.where(F.col("source") == title)) for title, convert in converters.items()]
     return functools.reduce(DataFrame.unionByName, parts)
 
 
 def _image_table(parsed: DataFrame, divided: DataFrame, shape: tuple[int, int, int]) -> DataFrame:
     height, width, channels = shape
-    content = parsed.select("position", "pixels", *(column.name for column in HAND_COLUMNS))
-    rows = content.join(divided.drop("descriptor"), "position", how="inner")
+    content = parsed.select("position", "source", "pixels", *(column.name for column in HAND_COLUMNS))
+    # with the source, so that rows of one source are not joined with all pixels
+    rows = content.join(divided.drop("descriptor"), ["position", "source"], how="inner")
     return (
         rows.withColumn("height", F.lit(height))
         .withColumn("width", F.lit(width))

@@ -50,7 +50,8 @@ INPUT_TABLE = T.StructType(
 
 IMAGE_TABLE = T.StructType(
     [
-        # The MD5 of label and pixels, in hex: a picture has the same id in every run and on any cluster.
+        # The MD5 of label and pixels, in hex: a picture has the same id in every run and on any cluster. The pixels are
+        # those of a CSV file's row, or of the crop of a picture file.
         T.StructField("id", T.StringType(), False),
         # One byte per channel and pixel, row by row from the top left.
         T.StructField("pixels", T.BinaryType(), False),

@@ -196,14 +196,15 @@ def read_csv_files(context: ReadContext, listing: Listing) -> ReadRows:
         reads.append(_read_file(context.spark, file, file.name, None, labeled))
     rows = functools.reduce(DataFrame.unionByName, [read.table for read in reads])
     kept = [table for read in reads for table in read.kept]
-    rows = resize_rows(with_id(rows, F.concat_ws(":", "file", "line")), context.settings)
+    rows = with_id(rows, F.concat_ws(":", "file", "line"))
+    if is_resized(context.settings):
+        rows = resize_rows(rows, context.settings).persist()
+        kept.append(rows)
     return ReadRows(rows, sum(read.count for read in reads), kept)
 
 
 def resize_rows(rows: DataFrame, settings: Preprocessing) -> DataFrame:
     """Bring the column ``pixels``, which has the shape of the files' pictures, to that of the settings."""
-    if not is_resized(settings):
-        return rows
 
     def resize(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:

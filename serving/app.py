@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, HTTPException, Request, Response, Security
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse, PlainTextResponse
@@ -96,7 +96,7 @@ class Service:
         """Its dictionary takes seconds to load, and predictions do not need it."""
         return Speller(self.recognizer.class_names, self.recognizer.confusion)
 
-    async def predict(self, request: Request, after_answer: BackgroundTasks) -> Predictions:
+    async def predict(self, request: Request) -> Predictions:
         """Predict a letter for each picture of the body."""
         limits = self.limits
         body = await request.body()  # received before the request counts, so that slow clients block nobody
@@ -119,7 +119,7 @@ class Service:
         request.state.pictures = len(pictures)
         if not self._loads_speller:
             self._loads_speller = True
-            after_answer.add_task(lambda: self._speller)
+            asyncio.get_running_loop().run_in_executor(None, lambda: self._speller)
         return predictions_of(self.recognizer, probabilities, pictures)
 
     async def _probabilities(self, pixels: np.ndarray) -> np.ndarray:

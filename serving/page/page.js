@@ -1,7 +1,8 @@
 'use strict'
 
 const HOLD_TIME = 700 // milliseconds for which a letter is held until it counts
-const VOTING_TIME = 500 // milliseconds whose answers are averaged: a single wrong one does not count
+const VOTING_TIME = 500 // milliseconds whose answers are averaged
+const VOTING_ANSWERS = 3 // answers that are averaged at least, where the server is slow
 const MIN_PROBABILITY = 0.5 // less likely letters are ignored
 const SIDE = 160 // side in pixels of the sent picture if the server crops its center
 const LONG_SIDE = 480 // longer side in pixels of the sent picture if the server finds the hand in it
@@ -21,7 +22,7 @@ const BONES = [
 
 const state = {
   mode: 'spell', letters: '', text: '', held: null, heldSince: 0, counted: false,
-  answers: [], pending: 0, sent: 0, lastShown: 0, requestFailed: false,
+  candidate: null, candidateSince: 0, answers: [], pending: 0, sent: 0, lastShown: 0, requestFailed: false,
   answerTimes: [], key: sessionStorage.getItem('key'), promptDismissed: false,
   classNames: null, pictures: [], findsHand: true, teaches: false, recording: false, target: '', position: 0, startTime: 0, mistakes: 0,
 }
@@ -60,7 +61,7 @@ async function toggleCamera() {
     video.srcObject = null
     $('start').textContent = 'Start the camera'
     $('speed').textContent = ''
-    state.answers = []
+    Object.assign(state, { answers: [], held: null, candidate: null, counted: false })
     drawHand(null)
     showHint()
     return
@@ -140,13 +141,15 @@ async function sendFrame() {
 }
 
 const NO_HAND = 'No hand is in the picture.'
+const NO_LETTER = { letter: null, probability: 1, next: [] }
 const lacksHand = ({ searched, hand }) => searched && !hand
 
-// The mean probability of each letter in the answers of the last half second. A picture without a hand is no letter.
+// The mean probability of each letter in the answers of the last half second; the letter of a picture without a hand is null.
 function vote(prediction) {
   const time = performance.now()
-  const likely = lacksHand(prediction) ? [{ letter: 'Nothing', probability: 1 }] : [prediction, ...prediction.next]
-  state.answers = [...state.answers.filter((answer) => time - answer.time < VOTING_TIME), { time, likely }]
+  const likely = lacksHand(prediction) ? [NO_LETTER] : [prediction, ...prediction.next]
+  const answers = [...state.answers, { time, likely }]
+  state.answers = answers.filter((answer, index) => time - answer.time < VOTING_TIME || index >= answers.length - VOTING_ANSWERS)
   const sums = new Map()
   for (const { letter, probability } of state.answers.flatMap((answer) => answer.likely)) sums.set(letter, (sums.get(letter) ?? 0) + probability)
   const means = [...sums].map(([letter, sum]) => ({ letter, probability: sum / state.answers.length }))
@@ -189,9 +192,9 @@ function showSpeed() {
 }
 
 function showPrediction(prediction) {
-  const letter = prediction.probability >= MIN_PROBABILITY && !lacksHand(prediction) ? prediction.letter : '–'
+  const letter = (prediction.probability >= MIN_PROBABILITY && prediction.letter) || '–'
   if ($('letter').textContent !== letter) $('letter').textContent = letter
-  const likely = lacksHand(prediction) ? [] : [prediction, ...prediction.next]
+  const likely = [prediction, ...prediction.next].filter(({ letter }) => letter)
   const rows = likely.map(({ letter, probability }) => {
     const row = document.createElement('li')
     const bar = Object.assign(document.createElement('meter'), { value: probability, ariaLabel: `${letter}` })
@@ -208,10 +211,17 @@ function updateHold({ letter, probability }) {
   const time = performance.now()
   const predicted = probability >= MIN_PROBABILITY && letter !== 'Nothing' ? letter : null
   if (predicted !== state.held) {
+    // what is answered for a moment only, as between two signs, is no new sign
+    if (predicted !== state.candidate) {
+      state.candidate = predicted
+      state.candidateSince = time
+    }
+    if (time - state.candidateSince < HOLD_TIME / 5) return
     state.held = predicted
     state.heldSince = time
     state.counted = false
   }
+  state.candidate = state.held
   const fraction = state.held && !state.counted ? Math.min(1, (time - state.heldSince) / HOLD_TIME) : 0
   $('hold').ariaValueNow = Math.round(100 * fraction)
   $('hold').firstElementChild.style.width = `${100 * fraction}%`
@@ -500,7 +510,7 @@ async function openFile(file) {
   try {
     const blob = await new Promise((resolve) => canvas.toBlob(resolve, 'image/png'))
     const [prediction] = (await (await request('v1/predict', blob, 'image/png')).json()).predictions
-    showPrediction(prediction)
+    showPrediction(lacksHand(prediction) ? NO_LETTER : prediction)
     showHint(lacksHand(prediction) ? `${file.name}: ${NO_HAND}` : file.name)
     showMessage()
   } catch (error) {
