@@ -1,5 +1,6 @@
 """Benchmark of finding hands, compared to MediaPipe's own package."""
 
+import json
 import os
 import subprocess
 import time
@@ -25,9 +26,12 @@ def hands(bench: Bench) -> list[Measurement]:
         files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
         files = files[:: max(1, len(files) // PHOTOGRAPHS)]
 
-        def theirs(files: list[Path] = files) -> dict[str, Any]:
+        listing = bench.work / "photographs.json"
+        listing.write_text(json.dumps([str(file) for file in files]))
+
+        def theirs(listing: Path = listing) -> dict[str, Any]:
             # the package starts as many threads as there are cores; -I: without this environment's paths
-            return run_job("taskset", "--cpu-list", core, python, "-I", PEERS / "mediapipe_hands.py", *files).last_json
+            return run_job("taskset", "--cpu-list", core, python, "-I", PEERS / "mediapipe_hands.py", listing).last_json
 
         def ours(files: list[Path] = files) -> dict[str, Any]:
             return _detect(files, core)
@@ -61,5 +65,7 @@ def _environment_of_mediapipe(folder: Path) -> Path:
     uv, python = str(ROOT / ".uv/bin/uv"), folder / "bin/python"
     if not python.exists():
         subprocess.run([uv, "venv", "--quiet", "--python", "3.11", folder], check=True)
-    subprocess.run([uv, "pip", "install", "--quiet", "--python", python, MEDIAPIPE], check=True)
+    # without this project's settings, which leave out what MediaPipe requires
+    install = [uv, "pip", "install", "--no-config", "--quiet", "--python", python, MEDIAPIPE]
+    subprocess.run(install, check=True)
     return python

@@ -3,6 +3,7 @@
 import argparse
 import json
 import time
+from pathlib import Path
 
 import mediapipe as mp
 import numpy as np
@@ -11,8 +12,8 @@ from PIL import Image
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("files", nargs="+")
-    files = parser.parse_args().files
+    parser.add_argument("listing", type=Path, help="JSON file with the paths of the photographs")
+    files = json.loads(parser.parse_args().listing.read_text())
     hands = mp.solutions.hands.Hands(static_image_mode=True, max_num_hands=2, model_complexity=1)
 
     def finds_hand(file: str) -> bool:
