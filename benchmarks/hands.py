@@ -66,6 +66,6 @@ def _environment_of_mediapipe(folder: Path) -> Path:
     if not python.exists():
         subprocess.run([uv, "venv", "--quiet", "--python", "3.11", folder], check=True)
     # without this project's settings, which leave out what MediaPipe requires
-    install = [uv, "pip", "install", "--no-config", "--quiet", "--python", python, MEDIAPIPE]
+    install = [uv, "pip", "install", "--no-config", "--quiet", "--python", str(python), MEDIAPIPE]
     subprocess.run(install, check=True)
     return python
