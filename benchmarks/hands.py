@@ -25,7 +25,6 @@ def hands(bench: Bench) -> list[Measurement]:
     for folder in bench.folders_of_photographs:
         files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
         files = files[:: max(1, len(files) // PHOTOGRAPHS)]
-
         listing = bench.work / "photographs.json"
         listing.write_text(json.dumps([str(file) for file in files]))
 

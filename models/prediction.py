@@ -60,7 +60,7 @@ ANSWERS = T.StructType(
 def predict_with_network(images: DataFrame, network: bytes, class_names: list[str]) -> DataFrame:
     """Predict the columns of ``PREDICTIONS`` for an image table.
 
-    ONNX Runtime predicts, which is twice as fast as TensorFlow on photographs, and is loaded in a tenth of the time.
+    ONNX Runtime predicts, which is twice as fast as TensorFlow on photographs, and imported in a fraction of its time.
 
     Args:
         images: image table with the columns ``id``, ``source``, ``label`` and ``pixels``.
