@@ -11,12 +11,10 @@ from pyspark.sql import functions as F
 
 from experiments.configuration import NetworkExperiment
 from experiments.run_directory import open_runs
-from experiments.trained_run import open_network
+from experiments.trained_run import TrainedRun, open_network, open_trained_run
 from models.errors import TrainingError
-from models.export import to_onnx
 from models.mirroring import weights_without_mirror
 from models.model_settings import BACKBONES
-from models.prediction import predict_with_network
 from preprocessing.storage import Storage
 
 # Settings of the preprocessing and the network that both trainings must have in common.
@@ -30,13 +28,13 @@ class InitialRun:
 
     Args:
         path: the run directory.
-        network: the network.
-        class_names: the names of its classes, in the order of its probabilities.
+        network: the network, whose weights the training begins with.
+        run: the run, which predicts with the network as it was.
     """
 
     path: str
     network: keras.Model
-    class_names: list[str]
+    run: TrainedRun
 
     def weights(self, model: keras.Model, class_names: list[str]) -> list[np.ndarray]:
         """The weights of the run's network for a network of the same architecture with other classes.
@@ -48,16 +46,15 @@ class InitialRun:
         *weights, kernel, bias = weights_without_mirror(self.network)
         *_, new_kernel, new_bias = model.get_weights()
         for index, name in enumerate(class_names):
-            if name in self.class_names:
-                position = self.class_names.index(name)
+            if name in self.run.class_names:
+                position = self.run.class_names.index(name)
                 new_kernel[:, index], new_bias[index] = kernel[:, position], bias[position]
         return [*weights, new_kernel, new_bias]
 
     def evaluate(self, images: DataFrame) -> dict[str, Any]:
         """Evaluate the run's network, as it was, on images: the path of the run, and the accuracy."""
-        predictions = predict_with_network(images, to_onnx(self.network, {}), self.class_names)
         is_correct = (F.col("letter") == F.col("label")).cast("double")
-        [accuracy] = predictions.agg(F.avg(is_correct).alias("accuracy")).collect()
+        [accuracy] = self.run.predict(images).agg(F.avg(is_correct).alias("accuracy")).collect()
         return {"path": self.path} | accuracy.asDict()
 
 
@@ -69,7 +66,7 @@ def read_initial_run(storage: Storage, experiment: NetworkExperiment, path: str)
         TrainingError: the run's network or preprocessing differs from the experiment's, or cannot be loaded.
     """
     [run] = open_runs(storage, [path])
-    network, class_names, preprocessing = open_network(storage, run)
+    network, _, preprocessing = open_network(storage, run)
     text = storage.read_text(f"{storage.absolute(run.files)}/experiment.yaml")
     earlier_network = yaml.safe_load(text)["network"]
     pairs = [(f"preprocessing.{name}", preprocessing, experiment.preprocessing, name) for name in _PREPROCESSING]
@@ -82,7 +79,7 @@ def read_initial_run(storage: Storage, experiment: NetworkExperiment, path: str)
             f"--from {path}: with preprocessing.normalization channel, {experiment.network.name} would see pixels on"
             " another scale than those that the run has learned from"
         )
-    return InitialRun(path, network, class_names)
+    return InitialRun(path, network, open_trained_run(storage, path))
 
 
 def _check_equal(path: str, option: str, earlier: object, current: object) -> None:

@@ -1,6 +1,6 @@
 """Leave out one source or one signer at a time, train on the others, and evaluate on the one that was left out.
 
-    spark-submit jobs/cross_validate.py --config conf/mixed_handshape.yaml --data DIR --by source --run runs/by_source
+    spark-submit jobs/cross_validate.py --config conf/hands.yaml --data DIR --by source --run runs/by_source
 
 The test set is not used: the pictures that are left out are training pictures.
 """

@@ -71,6 +71,14 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def small_sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sample for jobs whose accuracy does not matter."""
+    folder = tmp_path_factory.mktemp("small_sample")
+    write_sample(folder, {"train": 480, "test": 96})
+    return folder
+
+
 @pytest.fixture
 def copied(sample: Path, tmp_path: Path) -> Path:
     """A copy of the sample's files that a test may damage."""

@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from tests.cluster.conftest import PROJECT, Cluster, Job, docker, eventually
-from tests.conftest import Finished
+from tests.conftest import ROOT, Finished
 
 CNN = ["jobs/train_cnn.py", "--config", "conf/sample.yaml", "--data", "/data/sample", "--training.epochs", "6"]
 
@@ -185,11 +185,23 @@ def test_a_job_continues_when_a_host_is_disconnected_from_the_network(full_clust
     assert history(full_cluster, "silent")["epoch"].tolist() == list(range(1, 7))
 
 
-def test_a_stopped_job_ends_cleanly_and_a_job_that_lost_its_driver_can_be_resumed(full_cluster: Cluster) -> None:
+def test_a_job_can_be_resumed_after_the_store_was_read_only_it_was_stopped_and_it_lost_its_driver(
+    full_cluster: Cluster,
+) -> None:
     # enough epochs that the training has not finished when the workers notice the loss of the driver
     command = [*CNN, "--training.epochs", "16", "--run", "runs/resumed"]
-    job = full_cluster.job("stopped", *command)
-    job.until("epoch  2/16")
+    job = full_cluster.job("readonly", *command)
+    job.until("epoch  1/16")
+    full_cluster.shell("master", "chmod a-w /shared/store/resumed-*/checkpoints")
+    finished = job.finish()
+    assert finished.returncode != 0
+    assert "Permission denied: the checkpoint of epoch " in finished.stdout.splitlines()[-1]
+    assert "--resume continues" in finished.stdout.splitlines()[-1]
+    full_cluster.shell("master", "chmod u+w /shared/store/resumed-*/checkpoints")
+    assert full_cluster.shell("master", "ls /shared/store/resumed-*/checkpoints | grep -c epoch-") != "0"
+
+    job = full_cluster.job("stopped", *command, "--resume")
+    job.until("epoch  4/16")
     docker("stop", "--time", "60", job.name)
     finished = job.finish()
     assert finished.returncode != 0
@@ -199,7 +211,7 @@ def test_a_stopped_job_ends_cleanly_and_a_job_that_lost_its_driver_can_be_resume
     assert full_cluster.shell("master", "ls -A /shared/runs | grep resumed || true") == ""
 
     job = full_cluster.job("killed", *command, "--resume")
-    job.until("epoch  5/16")
+    job.until("epoch  7/16")
     docker("kill", job.name)
     job.finish()
     assert eventually(lambda: horovod_processes(full_cluster) == "")
@@ -208,21 +220,8 @@ def test_a_stopped_job_ends_cleanly_and_a_job_that_lost_its_driver_can_be_resume
     assert finished.returncode == 0, finished.stdout
     results, epochs = metrics(full_cluster, "resumed"), history(full_cluster, "resumed")
     assert epochs["epoch"].tolist() == list(range(1, 17))
-    assert [failure["lost"] for failure in results["failures"]] == ["the driver", "the driver"]
+    assert [failure["lost"] for failure in results["failures"]] == ["the driver"] * 3
     assert leftovers(full_cluster) == []
-
-
-def test_a_store_that_becomes_read_only_ends_the_job_and_keeps_the_finished_epochs(full_cluster: Cluster) -> None:
-    job = full_cluster.job("readonly", *CNN, "--run", "runs/readonly")
-    job.until("epoch 1/6")
-    full_cluster.shell("master", "chmod a-w /shared/store/readonly-*/checkpoints")
-    finished = job.finish()
-    assert finished.returncode != 0
-    assert "Permission denied: the checkpoint of epoch " in finished.stdout.splitlines()[-1]
-    assert "--resume continues" in finished.stdout.splitlines()[-1]
-    full_cluster.shell("master", "chmod u+w /shared/store/readonly-*/checkpoints")
-    assert full_cluster.shell("master", "ls /shared/store/readonly-*/checkpoints | grep -c epoch-") != "0"
-    full_cluster.shell("master", "rm -r /shared/store/readonly-*")
 
 
 class TestInvalidInput:
@@ -243,33 +242,23 @@ class TestInvalidInput:
             "SPARK_SECRET in .env",
         )
 
-    def test_more_processes_than_slots(self, full_cluster: Cluster) -> None:
-        assert_rejected(
-            full_cluster.job("slots", *CNN, "--num-proc", "3").finish(),
-            "--num-proc 3 needs 3 task slots",
-            "2 free of 2",
-        )
-
-    def test_a_store_that_the_workers_cannot_access(self, full_cluster: Cluster) -> None:
-        assert_rejected(
-            full_cluster.job("store", *CNN, "--store", "/tmp/store").finish(),
-            "/tmp/store/",
-            "--store",
-            f"host {full_cluster.workers()[0]}",
-        )
-
-    def test_a_run_directory_that_the_workers_cannot_access(self, full_cluster: Cluster) -> None:
-        assert_rejected(
-            full_cluster.job("run", *CNN, "--run", "/tmp/run").finish(),
-            "/tmp/run: host ",
-            "--run",
-            "cannot write there",
-        )
-
-    def test_data_that_only_the_driver_has(self, full_cluster: Cluster) -> None:
+    def test_slots_and_folders_that_the_workers_do_not_have(self, full_cluster: Cluster) -> None:
+        """Four trainings in one job, one after the other."""
+        expected = {
+            ("--num-proc", "3"): ["--num-proc 3 needs 3 task slots", "2 free of 2"],
+            ("--store", "/tmp/store"): ["/tmp/store/", "--store", f"host {full_cluster.workers()[0]}"],
+            ("--run", "/tmp/run"): ["/tmp/run: host ", "--run", "cannot write there"],
+            ("--data", "/only"): ["/only: host ", "cannot read it"],
+        }
+        commands = json.dumps([[*CNN, *options] for options in expected])
         data = f"{full_cluster.environment['DATA_DIR']}/sample"
-        finished = full_cluster.job("data", *CNN, "--data", "/only", options=("-v", f"{data}:/only:ro")).finish()
-        assert_rejected(finished, "/only: host ", "cannot read it")
+        script = ROOT / "tests/cluster/rejected_jobs.py"
+        mounts = ("-v", f"{script}:/opt/handshape/jobs/rejected_jobs.py:ro", "-v", f"{data}:/only:ro")
+        finished = full_cluster.job("rejected", "jobs/rejected_jobs.py", commands, options=mounts).finish()
+        errors = [line for line in finished.stdout.splitlines() if line.startswith("error: ")]
+        assert len(errors) == len(expected), finished.stdout
+        for error, parts in zip(errors, expected.values(), strict=True):
+            assert [part for part in parts if part not in error] == []
 
     def test_a_worker_with_another_version_of_a_package(self, full_cluster: Cluster) -> None:
         file = "/opt/handshape/.venv/lib/python3.11/site-packages/petastorm-*.dist-info/METADATA"

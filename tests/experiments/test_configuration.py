@@ -61,7 +61,7 @@ def test_the_baseline_has_its_published_settings() -> None:
 
 
 def test_a_learning_curve_has_the_same_number_of_steps_for_fewer_pictures_also_in_fine_tuning() -> None:
-    photo = cnn("--config", str(ROOT / "conf/mixed_handshape.yaml")).training
+    photo = cnn("--config", str(ROOT / "conf/asl_images_resnet50.yaml")).training
     quarter = photo.times(1 / 0.25)
     assert quarter.epochs == 4 * photo.epochs
     assert quarter.fine_tuning is not None

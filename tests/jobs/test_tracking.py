@@ -52,9 +52,9 @@ def server(folder: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def cnn(server: str, sample: Path, folder: Path, run_job: RunJob) -> str:
+def cnn(server: str, small_sample: Path, folder: Path, run_job: RunJob) -> str:
     """Train, and return the output."""
-    settings = ["--network.name", "baseline", "--training.epochs", 2, "--data", sample, "--run", "runs/cnn"]
+    settings = ["--network.name", "baseline", "--training.epochs", 2, "--data", small_sample, "--run", "runs/cnn"]
     tracking = ["--tracking", server, "--register", "letters", "--tensorboard", "logs", "--profile"]
     return run_job("train_cnn", *settings, *tracking, cwd=folder)
 

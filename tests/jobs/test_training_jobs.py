@@ -57,13 +57,13 @@ class Jobs:
 
 
 @pytest.fixture(scope="module")
-def jobs(folder: Path, data: Path) -> Iterator[Jobs]:
+def jobs(folder: Path, data: Path, small_sample: Path) -> Iterator[Jobs]:
     options = ["--training.epochs", "9", "--training.batch_size", "30", "--data", data, "--seed", "1"]
     with ThreadPoolExecutor(2) as pool:
         # the longest job first
-        resumed = pool.submit(stop_and_resume, folder / "resumed", data)
+        resumed = pool.submit(stop_and_resume, folder / "resumed", small_sample)
         cnn = pool.submit(submit, "jobs/train_cnn.py", *SAMPLE, *options, "--run", "runs/cnn", cwd=folder)
-        yield Jobs(cnn, resumed, stopped=pool.submit(stop, folder / "stopped", data))
+        yield Jobs(cnn, resumed, stopped=pool.submit(stop, folder / "stopped", small_sample))
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def cnn(jobs: Jobs) -> Finished:
 
 @pytest.fixture(scope="module")
 def forest(data: Path, folder: Path, run_job: RunJob) -> str:
-    trees = ["--forest.trees", "10", "--forest.max-depth", "7"]
+    trees = ["--forest.trees", "5", "--forest.max-depth", "6"]
     return run_job("train_random_forest", *trees, "--data", data, "--seed", "1", "--run", "runs/forest", cwd=folder)
 
 
@@ -217,7 +217,7 @@ def test_the_forest_is_trained_on_the_same_rows(forest: str, cnn: Finished, fold
     forest_metrics, cnn_metrics = metrics(folder, "forest"), metrics(folder, "cnn")
     assert forest_metrics["rows"] == cnn_metrics["rows"]
     assert forest_metrics["test"]["fingerprint"] == cnn_metrics["test"]["fingerprint"]
-    # ten shallow trees learn little from hands at varying positions, but far more than the chance level of 0.04
+    # five shallow trees learn little from hands at varying positions, but far more than the chance level of 0.04
     assert forest_metrics["test"]["accuracy"] > 0.1
     assert (folder / "runs/forest/figures/pixel_importance.png").exists()
     assert not (folder / "runs/forest/history.csv").exists()
@@ -227,7 +227,7 @@ def test_the_saved_forest_and_pipeline_can_be_loaded_by_spark_ml(
     forest: str, folder: Path, spark: SparkSession
 ) -> None:
     model = RandomForestClassificationModel.load(str(folder / "runs/forest/model"))
-    assert model.getNumTrees == 10
+    assert model.getNumTrees == 5
     assert model.totalNumNodes == metrics(folder, "forest")["parameters"]
     PipelineModel.load(str(folder / "runs/forest/pipeline"))
 

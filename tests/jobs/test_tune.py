@@ -19,10 +19,10 @@ SPACE = "{training.learning_rate: {low: 0.0005, high: 0.01, log: true}, training
 
 
 @pytest.fixture(scope="module")
-def folder(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(small_sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tune")
     (folder / "search.yaml").write_text(
-        f"network: {{name: baseline}}\ntraining: {{epochs: 2}}\ndata: {sample}\nsearch: {{space: {SPACE}}}\n"
+        f"network: {{name: baseline}}\ntraining: {{epochs: 2}}\ndata: {small_sample}\nsearch: {{space: {SPACE}}}\n"
     )
     return folder
 

@@ -199,18 +199,18 @@ def test_near_duplicates_stay_on_one_side_of_a_split_by_group_and_not_of_one_by_
 
 
 def test_sources_are_combined_into_one_table_with_one_shape(
-    spark: SparkSession, storage: Storage, folder: Path, sample: Path
+    spark: SparkSession, storage: Storage, folder: Path, small_sample: Path
 ) -> None:
     prepared = prepare(
-        spark, storage, {Source("a", "photographs"): folder.as_uri(), Source("b", "mnist"): sample.as_uri()},
+        spark, storage, {Source("a", "photographs"): folder.as_uri(), Source("b", "mnist"): small_sample.as_uri()},
         preprocessing=Preprocessing(size=40),
     )  # fmt: skip
     assert prepared.sources["photographs"]["test"] == 12
-    assert prepared.sources["mnist"]["test"] == 480
+    assert prepared.sources["mnist"]["test"] == 96
     assert len(prepared.class_names) == 24
     assert {row["size"] for row in prepared.images.selectExpr("length(pixels) size").distinct().collect()} == {1600}
     # a row of a CSV file has the same id at any size
-    labels, *pixels = pd.read_csv(sample / "sign_mnist_test.csv").to_numpy(np.uint8).T
+    labels, *pixels = pd.read_csv(small_sample / "sign_mnist_test.csv").to_numpy(np.uint8).T
     rows = zip(labels, np.stack(pixels, axis=1), strict=True)
     ids = {hashlib.md5(chr(65 + label).encode() + row.tobytes()).hexdigest() for label, row in rows}
     assert {row["id"] for row in prepared.split("test").where("source = 'mnist'").select("id").collect()} == ids

@@ -128,6 +128,11 @@ class Hadoop:
         finished.stdout, finished.stderr = as_on_terminal(finished.stdout), as_on_terminal(finished.stderr)
         return finished
 
+    def application_masters(self) -> list[str]:
+        """The containers of the application masters, the last one last. In cluster mode they are the drivers."""
+        logs = self.folder.glob("data/*/*/*-logDir-*/application_*/container_*_000001")
+        return [path.name for path in sorted(logs, key=lambda path: path.stat().st_mtime)]
+
     def driver_logs(self) -> list[tuple[str, str]]:
         """For each driver on the cluster: its container, and what it has printed, the last one last."""
         # not "**": YARN renames folders elsewhere while they are walked
