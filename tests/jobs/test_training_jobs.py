@@ -254,8 +254,8 @@ def without_epochs(output: str) -> list[str]:
 
 
 def stop(folder: Path, data: Path) -> tuple[int, str]:
-    """Stop a training without a name; return its exit status and its output."""
-    with started(folder, "--data", data) as process:
+    """Stop a training without a name before its first epoch; return its exit status and its output."""
+    with started(folder, "--data", data, until="training") as process:
         os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
         output, _ = process.communicate(timeout=120)
     return process.returncode, output
@@ -309,8 +309,8 @@ def horovod_processes(driver: int) -> list[psutil.Process]:
 
 
 @contextmanager
-def started(folder: Path, *options: object) -> Iterator[subprocess.Popen[str]]:
-    """Start a training of many epochs, and yield its process when the first epoch has finished."""
+def started(folder: Path, *options: object, until: str = "epoch") -> Iterator[subprocess.Popen[str]]:
+    """Start a training of many epochs, and yield its process when it has printed a line that begins with ``until``."""
     folder.mkdir(exist_ok=True)
     command = [ROOT / ".venv/bin/spark-submit", ROOT / "jobs/train_cnn.py", "--training.epochs", "500", *options]
     process = subprocess.Popen(
@@ -323,7 +323,7 @@ def started(folder: Path, *options: object) -> Iterator[subprocess.Popen[str]]:
         output = []
         for line in process.stdout:
             output.append(as_on_terminal(line))
-            if output[-1].startswith("epoch"):
+            if output[-1].startswith(until):
                 break
         else:
             raise AssertionError("".join(output))
