@@ -67,15 +67,14 @@ def test_jobs_run_one_after_the_other_in_one_session_that_lives_on(run: Run, fol
     assert run(SESSION)[0] == ""
     assert run("'__file__' in dir() and 1/0")[0] == ""
     data = ["--data", folder / "data", "--store", folder / "store"]
-    error, output = run(task("train_random_forest", *data, "--forest.trees", 2, "--run", folder / "runs/forest"))
-    assert error == "", output
     network = ["--network.name", "baseline", "--training.epochs", 1, "--num-proc", 1]
     error, output = run(task("train_cnn", *data, *network, "--run", folder / "runs/cnn"))
     assert error == "", output
     assert "test accuracy" in output
-    runs = [folder / "runs/cnn", folder / "runs/forest"]
-    assert run(task("compare", *runs, "--output", folder / "runs/comparison"))[0] == ""
-    assert (folder / "runs/comparison/report.html").exists()
+    test = folder / "data/sign_mnist_test.csv"
+    error, output = run(task("predict", folder / "runs/cnn", test, "--output", folder / "answers"))
+    assert error == "", output
+    assert (folder / "answers/metrics.json").exists()
     assert run("assert spark.range(3).count() == 3")[0] == ""
 
 

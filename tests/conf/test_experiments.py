@@ -80,7 +80,7 @@ class Experiment:
     def small_settings(self) -> list[object]:
         """Options with which the job takes seconds."""
         if self.job == "train_random_forest":
-            return ["--forest.trees", 2]
+            return ["--forest.trees", 2, "--forest.max-depth", 4]
         options = ["--num-proc", 1, "--training.epochs", 1]
         if "from_run" not in self.fields:  # the size must be that of the run
             options += ["--preprocessing.size", min(self.size, MAX_SIZE)]

@@ -49,7 +49,7 @@ def train(folder: Path, run_job: RunJob) -> Callable[[str], str]:
                   "--preprocessing.normalization", "channel", "--training.early-stopping", 4,
                   "--network.name", "handshape_photo", "--network.head", "[16]",
                   "--training.fine-tuning.layer", "hand_149_depthwise", "--training.fine-tuning.epochs", 2],
-        "forest": ["train_random_forest", "--forest.trees", 10, "--forest.pca", 20],
+        "forest": ["train_random_forest", "--forest.trees", 10, "--forest.max-depth", 6, "--forest.pca", 20],
     }  # fmt: skip
 
     @functools.cache

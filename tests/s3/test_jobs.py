@@ -51,7 +51,7 @@ def test_no_secret_is_in_any_output_or_object(cnn: Finished, bucket: Bucket) -> 
 def test_a_forest_is_trained_on_the_same_features_and_compared(
     cnn: Finished, bucket: Bucket, run_job: RunJob, tmp_path: Path
 ) -> None:
-    trees = ["--forest.trees", 5, "--forest.max-depth", 5]
+    trees = ["--forest.trees", 2, "--forest.max-depth", 4]
     data = ["--data", f"{FOLDER}/data", *STORE]
     run_job("train_random_forest", *trees, *data, "--run", f"{FOLDER}/runs/forest", cwd=tmp_path)
     assert len({key.split("/")[1] for key in bucket.keys("store/")}) == 1
