@@ -109,6 +109,8 @@ def open_session(name: str, needed: tuple[str, ...] = (), worker_modules: tuple[
             raise SessionError(str(error)) from error
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
 
+    import pyspark.sql  # noqa: F401 - not in two threads at once: modules of it import each other
+
     import_ahead(*needed)
 
     spark = _start(name, folder, bool(worker_modules))

@@ -258,7 +258,7 @@ class TestInvalidInput:
         errors = [line for line in finished.stdout.splitlines() if line.startswith("error: ")]
         assert len(errors) == len(expected), finished.stdout
         for error, parts in zip(errors, expected.values(), strict=True):
-            assert [part for part in parts if part not in error] == []
+            assert [part for part in parts if part not in error] == [], finished.stdout
 
     def test_a_worker_with_another_version_of_a_package(self, full_cluster: Cluster) -> None:
         file = "/opt/handshape/.venv/lib/python3.11/site-packages/petastorm-*.dist-info/METADATA"
