@@ -109,7 +109,7 @@ def open_session(name: str, needed: tuple[str, ...] = (), worker_modules: tuple[
             raise SessionError(str(error)) from error
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
 
-    import pyspark.sql  # noqa: F401 - not in two threads at once: modules of it import each other
+    from experiments.task_progress import print_task_progress  # PySpark: not in two threads at once, it has cycles
 
     import_ahead(*needed)
 
@@ -132,6 +132,7 @@ def open_session(name: str, needed: tuple[str, ...] = (), worker_modules: tuple[
     if is_local:  # a cluster may have no free slot
         # not a daemon thread: Spark prints errors if the process ends in the middle of a Spark job
         threading.Thread(target=_start_workers, args=(context,)).start()
+    print_task_progress(context)
     LOGGER.debug(
         f"Spark {context.version}, master {context.master}, application {context.applicationId},"
         f" {context.defaultParallelism} task slots, user interface {context.uiWebUrl}"
