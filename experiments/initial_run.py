@@ -10,7 +10,6 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from experiments.configuration import NetworkExperiment
-from experiments.run_directory import open_runs
 from experiments.trained_run import TrainedRun, open_network, open_trained_run
 from models.errors import TrainingError
 from models.mirroring import weights_without_mirror
@@ -65,9 +64,9 @@ def read_initial_run(storage: Storage, experiment: NetworkExperiment, path: str)
         RunError: the path is not a run directory of a network.
         TrainingError: the run's network or preprocessing differs from the experiment's, or cannot be loaded.
     """
-    [run] = open_runs(storage, [path])
-    network, _, preprocessing = open_network(storage, run)
-    text = storage.read_text(f"{storage.absolute(run.files)}/experiment.yaml")
+    trained = open_trained_run(storage, path)
+    network, _, preprocessing = open_network(storage, trained.run)
+    text = storage.read_text(f"{storage.absolute(trained.run.files)}/experiment.yaml")
     earlier_network = yaml.safe_load(text)["network"]
     pairs = [(f"preprocessing.{name}", preprocessing, experiment.preprocessing, name) for name in _PREPROCESSING]
     for option, earlier, current, name in pairs:
@@ -79,7 +78,7 @@ def read_initial_run(storage: Storage, experiment: NetworkExperiment, path: str)
             f"--from {path}: with preprocessing.normalization channel, {experiment.network.name} would see pixels on"
             " another scale than those that the run has learned from"
         )
-    return InitialRun(path, network, open_trained_run(storage, path))
+    return InitialRun(path, network, trained)
 
 
 def _check_equal(path: str, option: str, earlier: object, current: object) -> None:

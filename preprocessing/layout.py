@@ -294,7 +294,7 @@ def _summary(folders: list[_Candidate]) -> str:
     counts = {split: sum(folder.images for folder in folders if folder.split == split) for split in (None, *SPLITS)}
     parts = [f"{split}: {_listed(names[split])} ({_images(counts[split])})" for split in SPLITS if names[split]]
     if not parts:
-        return f"no train and test folders, {_images(counts[None])} to be split"
+        return f"no train and test folders, {_images(counts[None])}"
     return ", ".join(parts) + ("" if names[TEST] else "; no test folder, test images are held out from train")
 
 

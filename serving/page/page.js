@@ -62,6 +62,7 @@ async function toggleCamera() {
     $('start').textContent = 'Start the camera'
     $('speed').textContent = ''
     Object.assign(state, { answers: [], held: null, candidate: null, counted: false })
+    showHold(0)
     drawHand(null)
     showHint()
     return
@@ -223,12 +224,16 @@ function updateHold({ letter, probability }) {
   }
   state.candidate = state.held
   const fraction = state.held && !state.counted ? Math.min(1, (time - state.heldSince) / HOLD_TIME) : 0
-  $('hold').ariaValueNow = Math.round(100 * fraction)
-  $('hold').firstElementChild.style.width = `${100 * fraction}%`
+  showHold(fraction)
   if (fraction === 1) {
     state.counted = true
     acceptLetter(state.held)
   }
+}
+
+function showHold(fraction) {
+  $('hold').ariaValueNow = Math.round(100 * fraction)
+  $('hold').firstElementChild.style.width = `${100 * fraction}%`
 }
 
 function acceptLetter(letter) {

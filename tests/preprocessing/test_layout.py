@@ -96,7 +96,7 @@ def test_without_a_test_folder_the_train_folder_is_to_be_split() -> None:
 def test_without_split_folders_all_images_are_to_be_split(parent: str) -> None:
     layout = layout_of(f"{parent}[ABC]/1.png", f"{parent}[ABC]/2.png")
     assert splits(layout) == {None: {f"{parent}{label}" for label in "ABC"}}
-    assert layout.summary == "no train and test folders, 6 images to be split"
+    assert layout.summary == "no train and test folders, 6 images"
 
 
 def test_classes_in_different_folders_are_one_set_if_no_class_occurs_twice() -> None:
@@ -148,7 +148,7 @@ def test_the_innermost_of_nested_split_folders_gives_the_split() -> None:
 def test_a_folder_that_duplicates_its_parent_is_left_out() -> None:
     layout = layout_of("asl_dataset/[01ab]/x.jpg", "asl_dataset/asl_dataset/[01ab]/x.jpg")
     assert splits(layout) == {None: {f"asl_dataset/{label}" for label in "01ab"}}
-    assert "4 images to be split; not read: asl_dataset/asl_dataset, a duplicate of asl_dataset" in layout.summary
+    assert "4 images; not read: asl_dataset/asl_dataset, a duplicate of asl_dataset" in layout.summary
     in_source = layout_of("[01ab]/x.jpg", "asl_dataset/[01ab]/x.jpg")
     assert splits(in_source) == {None: set("01ab")}
     split = layout_of("train/[AB]/1.jpg", "train/train/[AB]/1.jpg", "test/[AB]/1.jpg", "test/test/[AB]/1.jpg")
