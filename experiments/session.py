@@ -109,7 +109,8 @@ def open_session(name: str, needed: tuple[str, ...] = (), worker_modules: tuple[
             raise SessionError(str(error)) from error
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
 
-    from experiments.task_progress import print_task_progress  # PySpark: not in two threads at once, it has cycles
+    # imports PySpark before the thread below does: two imports at once fail, because its modules import each other
+    from experiments.task_progress import print_task_progress
 
     import_ahead(*needed)
 

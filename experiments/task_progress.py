@@ -1,41 +1,52 @@
-"""Prints how many tasks of Spark's jobs have finished, while a user waits for them."""
+"""Prints how many tasks of Spark's stages have finished, while a user waits for them."""
 
 import functools
 import threading
 import time
+from collections.abc import Iterable
 
 from py4j.protocol import Py4JError
-from pyspark import SparkContext, StatusTracker
+from pyspark import SparkContext, SparkStageInfo
 
 from experiments.logs import LOGGER
 
-INTERVAL_SECONDS = 10.0
+INTERVAL_SECONDS = 10
 
 
 @functools.cache
 def print_task_progress(context: SparkContext) -> None:
-    """Start a thread that prints one line for each tenth of a stage's tasks, and at most one every ten seconds.
+    """Start a thread that prints the progress of the active stages, every ten seconds until the session ends.
 
-    Stages that end within ten seconds print nothing, nor do the processes of a training, which all end together.
+    Short stages print nothing, nor do the processes of a training, which all end together.
     """
-    # a daemon thread, because it waits for the end of the session
-    threading.Thread(target=_print_tasks, args=(context.statusTracker(),), daemon=True).start()
+    # a daemon thread, because a job does not wait for it
+    threading.Thread(target=_print_tasks, args=(context,), daemon=True).start()
 
 
-def _print_tasks(tracker: StatusTracker) -> None:
-    earlier, printed = None, 0
-    while True:
+def _print_tasks(context: SparkContext) -> None:
+    tracker, printed_tenths = context.statusTracker(), dict[int, int]()
+    while context._jsc is not None:  # type: ignore[attr-defined]
         time.sleep(INTERVAL_SECONDS)
         try:
-            active = [tracker.getStageInfo(stage) for stage in tracker.getActiveStageIds()]
-            stages = [stage for stage in active if stage is not None]
-            total = max(1, sum(stage.numTasks for stage in stages))
-            finished = sum(stage.numCompletedTasks for stage in stages)
-            ids = {stage.stageId for stage in stages}
-            if ids != earlier:
-                earlier, printed = ids, 0
-            elif 10 * finished // total > printed:
-                LOGGER.info(f"{finished:,} of {total:,} tasks")
-                printed = 10 * finished // total
-        except (Py4JError, OSError):  # the session has ended, or the output cannot be written
+            stages = [tracker.getStageInfo(stage) for stage in tracker.getActiveStageIds()]
+            for line in progress_lines([stage for stage in stages if stage is not None], printed_tenths):
+                LOGGER.info(line)
+        except (Py4JError, OSError, ValueError):  # the session has ended, or the output cannot be written
             return
+
+
+def progress_lines(stages: Iterable[SparkStageInfo], printed_tenths: dict[int, int]) -> list[str]:
+    """One line for each stage of which another tenth has finished since the last line.
+
+    Args:
+        stages: the active stages.
+        printed_tenths: the tenths that were printed, by the number of the stage; updated here. A stage that is not in
+            it has just begun.
+    """
+    lines = []
+    for stage in stages:
+        tenths = 10 * stage.numCompletedTasks // stage.numTasks
+        if tenths > printed_tenths.setdefault(stage.stageId, tenths):
+            lines.append(f"stage {stage.stageId}: {stage.numCompletedTasks:,} of {stage.numTasks:,} tasks")
+            printed_tenths[stage.stageId] = tenths
+    return lines

@@ -184,7 +184,7 @@ class NetworkTraining:
                 if stderr.error_lines:
                     raise TrainingError(f"a Horovod process failed: {stderr.error_lines[-1]}") from error
                 if match := EXITED.search(str(error)):
-                    if match[1] == "None":  # its host is gone, and its last line is no reason
+                    if match[1] == "None":  # its host is gone; the last line that it printed does not say why
                         raise _ProcessLostError("the connection to a process") from error
                     last_line = f", {stderr.lines[-1]}" if stderr.lines else ""
                     raise _ProcessLostError(f"a process (exit status {match[1]}{last_line})") from error

@@ -201,7 +201,7 @@ def test_a_job_can_be_resumed_after_the_store_was_read_only_it_was_stopped_and_i
     assert full_cluster.shell("master", "ls /shared/store/resumed-*/checkpoints | grep -c epoch-") != "0"
 
     job = full_cluster.job("stopped", *command, "--resume")
-    job.until("epoch  4/16")
+    job.until("epoch")
     docker("stop", "--time", "60", job.name)
     finished = job.finish()
     assert finished.returncode != 0
@@ -211,7 +211,7 @@ def test_a_job_can_be_resumed_after_the_store_was_read_only_it_was_stopped_and_i
     assert full_cluster.shell("master", "ls -A /shared/runs | grep resumed || true") == ""
 
     job = full_cluster.job("killed", *command, "--resume")
-    job.until("epoch  7/16")
+    job.until("epoch")
     docker("kill", job.name)
     job.finish()
     assert eventually(lambda: horovod_processes(full_cluster) == "")
@@ -244,20 +244,21 @@ class TestInvalidInput:
 
     def test_slots_and_folders_that_the_workers_do_not_have(self, full_cluster: Cluster) -> None:
         """Four trainings in one job, one after the other."""
-        expected = {
-            ("--num-proc", "3"): ["--num-proc 3 needs 3 task slots", "2 free of 2"],
-            ("--store", "/tmp/store"): ["/tmp/store/", "--store", f"host {full_cluster.workers()[0]}"],
-            ("--run", "/tmp/run"): ["/tmp/run: host ", "--run", "cannot write there"],
-            ("--data", "/only"): ["/only: host ", "cannot read it"],
-        }
-        commands = json.dumps([[*CNN, *options] for options in expected])
+        expected = [
+            (["--num-proc", "3"], ["--num-proc 3 needs 3 task slots", "2 free of 2"]),
+            (["--store", "/tmp/store"], ["/tmp/store/", "--store", f"host {full_cluster.workers()[0]}"]),
+            (["--run", "/tmp/run"], ["/tmp/run: host ", "--run", "cannot write there"]),
+            (["--data", "/only"], ["/only: host ", "cannot read it"]),
+        ]
+        commands = json.dumps([[*CNN, *options] for options, _ in expected])
         data = f"{full_cluster.environment['DATA_DIR']}/sample"
         script = ROOT / "tests/cluster/rejected_jobs.py"
         mounts = ("-v", f"{script}:/opt/handshape/jobs/rejected_jobs.py:ro", "-v", f"{data}:/only:ro")
         finished = full_cluster.job("rejected", "jobs/rejected_jobs.py", commands, options=mounts).finish()
-        errors = [line for line in finished.stdout.splitlines() if line.startswith("error: ")]
+        errors = finished.stdout.splitlines()  # nothing else is printed
         assert len(errors) == len(expected), finished.stdout
-        for error, parts in zip(errors, expected.values(), strict=True):
+        for error, (_, parts) in zip(errors, expected, strict=True):
+            assert error.startswith("error: ")
             assert [part for part in parts if part not in error] == [], finished.stdout
 
     def test_a_worker_with_another_version_of_a_package(self, full_cluster: Cluster) -> None:

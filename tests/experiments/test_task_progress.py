@@ -1,27 +1,24 @@
 """The lines that show how far a stage of Spark is."""
 
-import logging
-import re
-import time
+from pyspark import SparkStageInfo
 
-import pytest
-from pyspark.sql import SparkSession
-
-from experiments import task_progress
-from experiments.logs import LOGGER
-from experiments.task_progress import print_task_progress
+from experiments.task_progress import progress_lines
 
 
-def test_the_finished_tasks_of_a_long_stage_are_printed(
-    spark: SparkSession, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    context = spark.sparkContext
-    context.parallelize(range(2), 2).foreach(lambda _: time.sleep(0.5))  # the session has started its Python workers
-    monkeypatch.setattr(task_progress, "INTERVAL_SECONDS", 0.1)
-    monkeypatch.setattr(LOGGER, "propagate", True)
-    caplog.set_level(logging.INFO, LOGGER.name)
-    print_task_progress.__wrapped__(context)  # the thread of the session itself waits for ten seconds
-    context.parallelize(range(6), 6).foreach(lambda _: time.sleep(0.5))
-    lines = [re.fullmatch(r"(\d+) of (\d+) tasks", message) for message in caplog.messages]
-    assert lines
-    assert all(line and 0 < int(line[1]) <= int(line[2]) for line in lines)
+def stage(number: int, finished: int, tasks: int) -> SparkStageInfo:
+    return SparkStageInfo(number, 0, "count", tasks, 2, finished, 0)
+
+
+def test_each_tenth_of_a_stages_tasks_is_printed_once() -> None:
+    printed: dict[int, int] = {}
+    lines = [progress_lines([stage(7, finished, 30)], printed) for finished in (0, 2, 3, 3, 5, 1, 17, 30)]
+    assert lines == [
+        [], [], ["stage 7: 3 of 30 tasks"], [], [], [], ["stage 7: 17 of 30 tasks"], ["stage 7: 30 of 30 tasks"],
+    ]  # fmt: skip
+
+
+def test_a_stage_prints_nothing_when_it_is_first_seen_whatever_other_stages_do() -> None:
+    printed: dict[int, int] = {}
+    assert progress_lines([stage(7, 1, 4)], printed) == []
+    assert progress_lines([stage(7, 1, 4), stage(8, 3, 4)], printed) == []
+    assert progress_lines([stage(7, 2, 4), stage(9, 0, 2)], printed) == ["stage 7: 2 of 4 tasks"]
