@@ -10,6 +10,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from experiments.configuration import NetworkExperiment
+from experiments.run_directory import open_runs
 from experiments.trained_run import TrainedRun, open_network, open_trained_run
 from models.errors import TrainingError
 from models.mirroring import weights_without_mirror
@@ -62,16 +63,13 @@ def read_initial_run(storage: Storage, experiment: NetworkExperiment, path: str)
 
     Raises:
         RunError: the path is not a run directory of a network.
-        InputError: the run has a forest, which cannot be loaded.
         TrainingError: the run's network or preprocessing differs from the experiment's, or cannot be loaded.
     """
-    trained = open_trained_run(storage, path)
-    network, *_ = open_network(storage, trained.run)
-    text = storage.read_text(f"{storage.absolute(trained.run.files)}/experiment.yaml")
+    [run] = open_runs(storage, [path])
+    network, _, preprocessing = open_network(storage, run)
+    text = storage.read_text(f"{storage.absolute(run.files)}/experiment.yaml")
     earlier_network = yaml.safe_load(text)["network"]
-    pairs = [
-        (f"preprocessing.{name}", trained.preprocessing, experiment.preprocessing, name) for name in _PREPROCESSING
-    ]
+    pairs = [(f"preprocessing.{name}", preprocessing, experiment.preprocessing, name) for name in _PREPROCESSING]
     for option, earlier, current, name in pairs:
         _check_equal(path, option, getattr(earlier, name), getattr(current, name))
     for name in _NETWORK:
@@ -81,7 +79,7 @@ def read_initial_run(storage: Storage, experiment: NetworkExperiment, path: str)
             f"--from {path}: with preprocessing.normalization channel, {experiment.network.name} would see pixels on"
             " another scale than those that the run has learned from"
         )
-    return InitialRun(path, network, trained)
+    return InitialRun(path, network, open_trained_run(storage, path))
 
 
 def _check_equal(path: str, option: str, earlier: object, current: object) -> None:

@@ -3,7 +3,6 @@
 import functools
 import threading
 import time
-from collections.abc import Iterable
 
 from py4j.protocol import Py4JError
 from pyspark import SparkContext, SparkStageInfo
@@ -35,13 +34,13 @@ def _print_tasks(context: SparkContext) -> None:
             return
 
 
-def progress_lines(stages: Iterable[SparkStageInfo], printed_tenths: dict[int, int]) -> list[str]:
+def progress_lines(stages: list[SparkStageInfo], printed_tenths: dict[int, int]) -> list[str]:
     """One line for each stage of which another tenth has finished since the last line.
 
     Args:
         stages: the active stages.
         printed_tenths: the tenths that were printed, by the number of the stage; updated here. A stage that is not in
-            it has just begun.
+            it has just begun, and stages that have ended are removed.
     """
     lines = []
     for stage in stages:
@@ -49,4 +48,6 @@ def progress_lines(stages: Iterable[SparkStageInfo], printed_tenths: dict[int, i
         if tenths > printed_tenths.setdefault(stage.stageId, tenths):
             lines.append(f"stage {stage.stageId}: {stage.numCompletedTasks:,} of {stage.numTasks:,} tasks")
             printed_tenths[stage.stageId] = tenths
+    for ended in printed_tenths.keys() - {stage.stageId for stage in stages}:
+        del printed_tenths[ended]
     return lines

@@ -22,3 +22,4 @@ def test_a_stage_prints_nothing_when_it_is_first_seen_whatever_other_stages_do()
     assert progress_lines([stage(7, 1, 4)], printed) == []
     assert progress_lines([stage(7, 1, 4), stage(8, 3, 4)], printed) == []
     assert progress_lines([stage(7, 2, 4), stage(9, 0, 2)], printed) == ["stage 7: 2 of 4 tasks"]
+    assert printed.keys() == {7, 9}
