@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: secret setup train serve pretrained test test-experiments test-fast lint bench data clean image cluster cluster-train cluster-down test-cluster test-data test-yarn test-s3 test-clouds
+.PHONY: secret setup train compare serve pretrained test test-experiments test-fast lint bench data clean image cluster cluster-train cluster-down test-cluster test-data test-yarn test-s3 test-clouds
 
 PYTHON := .venv/bin/python
 
@@ -56,6 +56,11 @@ pretrained: .venv/.ready
 
 train: setup
 	.venv/bin/spark-submit jobs/train_cnn.py --config $(call shell_word,$(CONFIG)) $(if $(DATA),--data $(call shell_word,$(DATA))) $(if $(RUN),--run $(call shell_word,$(RUN))) $(ARGS)
+
+# Trains the models of an experiment on the same data, and compares them.
+compare: CONFIG := conf/sign_mnist_models.yaml
+compare: setup
+	.venv/bin/spark-submit jobs/compare_models.py --config $(call shell_word,$(CONFIG)) $(if $(DATA),--data $(call shell_word,$(DATA))) $(if $(RUN),--run $(call shell_word,$(RUN))) $(ARGS)
 
 test: setup
 	@command -v chromium >/dev/null || { echo "error: chromium is missing, the page is tested in it: apt-get install chromium" >&2; exit 1; }

@@ -1,8 +1,11 @@
 """Comparison of runs on the same test set."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from evaluation.metrics import mcnemar
@@ -21,8 +24,22 @@ class Disagreement:
     only_second: int
 
 
-def compare(runs: list[Run], disagreements: list[Disagreement]) -> dict[str, Any]:
-    """The content of a comparison's ``metrics.json``, with ``runs``, ``pairs`` (McNemar's test) and ``classes``."""
+# The runs of each model, by the name of the model and the seed of the training.
+Models = Mapping[str, Mapping[int, Run]]
+
+
+def pairs_to_test(runs: list[Run], models: Models | None = None) -> list[tuple[Run, Run]]:
+    """The pairs of runs whose difference is tested: all, or those of different models with the same seed."""
+    if models is None:
+        return list(combinations(runs, 2))
+    return [(first[seed], second[seed]) for first, second in combinations(models.values(), 2) for seed in first]
+
+
+def compare(runs: list[Run], disagreements: list[Disagreement], models: Models | None = None) -> dict[str, Any]:
+    """The content of a comparison's ``metrics.json``.
+
+    It has ``runs``, ``pairs`` (McNemar's test), ``classes``, and ``models`` with the accuracy over several seeds.
+    """
     best = max(runs, key=lambda run: run.metrics["test"]["accuracy"])
     recalls = recall_table(runs)
     return {
@@ -30,6 +47,7 @@ def compare(runs: list[Run], disagreements: list[Disagreement]) -> dict[str, Any
         "test_rows": best.metrics["rows"]["test"],
         "source": best.metrics["source"],
         "runs": {run.name: _run_summary(run) for run in runs},
+        "models": {name: _seeds_summary(list(by_seed.values())) for name, by_seed in (models or {}).items()},
         "pairs": [_pair_result(disagreement) for disagreement in disagreements],
         "classes": recalls.to_dict(orient="index"),
     }
@@ -57,6 +75,17 @@ def _run_summary(run: Run) -> dict[str, Any]:
         "parameters": metrics["parameters"],
         "bytes": metrics["bytes"],
         "num_proc": metrics["num_proc"],
+    }
+
+
+def _seeds_summary(runs: list[Run]) -> dict[str, Any]:
+    """The mean and the range of the test accuracy of trainings that differ in their seed."""
+    accuracies = [run.metrics["test"]["accuracy"] for run in runs]
+    return {
+        "trainings": len(runs),
+        "mean_accuracy": float(np.mean(accuracies)),
+        "min_accuracy": min(accuracies),
+        "max_accuracy": max(accuracies),
     }
 
 

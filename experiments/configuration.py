@@ -1,8 +1,9 @@
 """The experiment: all settings of a job. Each field can be set in the experiment's file or as a command-line option."""
 
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal, get_type_hints
 
 import yaml
@@ -18,6 +19,8 @@ from training.training_settings import Search, Training
 RUNTIME = {"runtime": True}
 # The value may contain a password and is never written to a file.
 SECRET = RUNTIME | {"secret": True}
+# The folder of the comparison, beside the run directories of the models.
+COMPARISON = "comparison"
 
 
 def _flag(explanation: str) -> dict[str, Any]:
@@ -53,7 +56,8 @@ class Experiment:
         overwrite: replace an existing run directory, as soon as the new run is complete.
         store: folder for the rows that Horovod's processes read, and for groups of near-duplicates; all executors must
             have access to it.
-        seed: random seed of the split, the initial weights, the order of rows, the augmentation and the trees.
+        seed: random seed of the split, unless split.seed is given, and of the initial weights, the order of rows, the
+            augmentation and the trees.
         max_rejected: maximum fraction of rows that may be rejected as unusable; the job stops if there are more.
         fraction: fraction of the training pictures to use.
         preprocessing: conversion of pictures to rows, and of rows to features.
@@ -74,6 +78,10 @@ class Experiment:
     fraction: ClosedUnitInterval = 1.0
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     split: Split = field(default_factory=Split)
+
+    @property
+    def split_seed(self) -> int:
+        return int(self.seed if self.split.seed is None else self.split.seed)
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields as they are in an experiment's file. Flags and secrets have their default values."""
@@ -293,3 +301,92 @@ class ForestExperiment(TrackedExperiment):
     """
 
     forest: Forest = field(default_factory=Forest)
+
+
+@dataclass(frozen=True)
+class ComparedModel:
+    """A model of a comparison: either a network or a random forest.
+
+    Args:
+        name: name of the model, and of its run directory.
+        network: architecture of a network. None: the model is a random forest.
+        training: hyperparameters of a network's training. None: the default values.
+        forest: hyperparameters of a random forest. None: the model is a network.
+    """
+
+    name: str
+    network: Network | None = None
+    training: Training | None = None
+    forest: Forest | None = None
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"\w[\w.-]*", self.name):
+            raise ValueError(
+                f"models: {self.name!r} cannot be the name of a folder: use letters, digits, '_', '-', '.'"
+            )
+        if (self.network is None) == (self.forest is None):
+            raise ValueError(f"models: {self.name} needs either network or forest")
+        if self.training is not None and self.network is None:
+            raise ValueError(f"models: {self.name} is a random forest, which has no training")
+
+
+@dataclass(frozen=True)
+class ModelsExperiment(Experiment):
+    """The settings of a comparison of models, which are trained on the same features and the same split.
+
+    Args:
+        num_proc: number of Horovod processes of each network.
+        max_restarts: maximum number of automatic restarts of each network's training.
+        models: models to train and to compare.
+        seeds: random seeds; each model is trained with each of them. None: only seed.
+        resume: keep the runs that are finished, and resume an unfinished training.
+    """
+
+    num_proc: PositiveInt = field(default=2, metadata=RUNTIME)
+    max_restarts: NonNegativeInt = field(default=3, metadata=RUNTIME)
+    models: list[ComparedModel] = field(
+        default_factory=lambda: [
+            ComparedModel("network", Network(), Training(schedule="cosine")),
+            ComparedModel("forest", forest=Forest()),
+        ]
+    )
+    seeds: list[NonNegativeInt] | None = None
+    resume: bool = field(
+        default=False, metadata=_flag("keep the runs that are finished, and resume an unfinished training")
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        names = [model.name for model in self.models]
+        if len(names) < 2 or len(set(names)) < len(names):
+            raise ValueError(f"models are {', '.join(names)}; a comparison needs two or more with different names")
+        if COMPARISON in names:
+            raise ValueError(f"models: {COMPARISON} is the name of the folder with the comparison")
+        if self.seeds is not None and len(set(self.seeds)) < max(1, len(self.seeds)):
+            raise ValueError(f"seeds are {self.seeds}; give one or more different ones")
+        self.experiments("runs")  # checks the settings of each model
+
+    def experiments(self, folder: str) -> dict[str, dict[int, CnnExperiment | ForestExperiment]]:
+        """The training of each model with each seed, by the model's name and the seed.
+
+        Args:
+            folder: path of the folder in which each training writes its run directory.
+        """
+        return {
+            model.name: {int(seed): self._experiment(model, folder, int(seed)) for seed in self.seeds or [self.seed]}
+            for model in self.models
+        }
+
+    def _experiment(self, model: ComparedModel, folder: str, seed: int) -> CnnExperiment | ForestExperiment:
+        suffix = f"-seed-{seed}" if self.seeds is not None and len(self.seeds) > 1 else ""
+        shared: dict[str, Any] = {entry.name: getattr(self, entry.name) for entry in fields(Experiment)}
+        shared |= {"run": f"{folder}/{model.name}{suffix}", "seed": seed}
+        shared["split"] = replace(self.split, seed=self.split_seed)
+        if model.forest is not None:
+            return ForestExperiment(**shared, forest=model.forest)
+        assert model.network is not None
+        training = model.training or Training()
+        return CnnExperiment(
+            **shared, num_proc=self.num_proc, max_restarts=self.max_restarts, network=model.network,
+            training=training, resume=self.resume,
+        )  # fmt: skip

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from pyspark.sql import SparkSession
@@ -113,12 +114,12 @@ def open_sources(storage: Storage, experiment: Experiment, store: str) -> Iterat
             _source_folders(storage, experiment, work),
             work,
             experiment.preprocessing,
-            experiment.split,
+            replace(experiment.split, seed=None),
             experiment.class_names,
             experiment.excluded_classes,
             experiment.max_rejected,
             experiment.fraction,
-            experiment.seed,
+            experiment.split_seed,
             experiment.forest.pca if isinstance(experiment, ForestExperiment) else None,
         )
 

@@ -166,7 +166,7 @@ def _parts(storage: Storage, experiment: SearchExperiment, prepared: PreparedIma
     """The rows of a trial's training, or of one training per fold."""
     if experiment.search.folds is not None:
         images = prepared.pipeline.transform(prepared.images)
-        images = with_folds(images, experiment.search.folds, experiment.seed)
+        images = with_folds(images, experiment.search.folds, experiment.split_seed)
         return write_folds(images, storage, folder, experiment.search.folds, prepared.picture_bytes)
     rows = {TRAIN: rows_per_epoch(experiment, prepared), VALIDATION: prepared.rows(VALIDATION)}
     return [Part(dict(training_rows(storage, experiment, prepared, folder)), rows)]

@@ -109,7 +109,7 @@ def staged_run(
     for input_path in inputs:
         if f"{input_path}/".startswith(f"{target}/"):
             raise InputError(f"{path}: {input_path} is read by this job and would be overwritten: give another name")
-    _check_target(storage, path, target, overwrite)
+    check_target(storage, path, overwrite)
     created = storage.missing_folders(target)
     with ExitStack() as stack:
         for folder in reversed(created):
@@ -123,7 +123,7 @@ def staged_run(
             raise InputError(f"{path}: cannot be written: {reason(error)}") from error
         _finish_replacement(storage, target)
         # another job may have published a run since the first check
-        _check_target(storage, path, target, overwrite)
+        check_target(storage, path, overwrite)
         yield from _write_claimed(storage, target, job, is_left_over)
 
 
@@ -202,7 +202,13 @@ def read_run_json(storage: Storage, target: str) -> dict[str, Any]:
     return about if isinstance(about, dict) else {}
 
 
-def _check_target(storage: Storage, path: str, target: str, overwrite: bool) -> None:
+def check_target(storage: Storage, path: str, overwrite: bool) -> None:
+    """Check that a run directory can be written.
+
+    Raises:
+        InputError: there is a run, and it must not be overwritten, or something else.
+    """
+    target = storage.absolute(path)
     if not storage.exists(target):
         return
     if not storage.is_folder(target):

@@ -10,14 +10,19 @@ _STARTED = time.monotonic()
 
 
 class Stopwatch:
-    """Measures the duration of each stage in seconds."""
+    """Measures the duration of each stage in seconds.
 
-    def __init__(self) -> None:
+    Args:
+        started: time at which the total begins, of ``time.monotonic()``. By default, it is the start of the job.
+    """
+
+    def __init__(self, started: float = _STARTED) -> None:
+        self.started = started
         self.seconds: dict[str, float] = {}
 
     def stop(self) -> None:
-        """Record the seconds since the job was started, as ``total``."""
-        self.seconds["total"] = time.monotonic() - _STARTED
+        """Record the seconds since the start, as ``total``."""
+        self.seconds["total"] = time.monotonic() - self.started
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

@@ -36,7 +36,9 @@ def main() -> None:
     with open_study(spark, storage, experiment, "cross_validation") as opened:
         trainings = []
         for name in left_out(opened.prepared.images, experiment.by):
-            images = leave_out(opened.prepared.images, experiment.by, name, experiment.split, experiment.seed, assigned)
+            images = leave_out(
+                opened.prepared.images, experiment.by, name, experiment.split, experiment.split_seed, assigned
+            )
             with open_subset(opened, storage, images) as (fold, folder):
                 # the number of steps is the same as with all sources or signers
                 factor = rows_per_epoch(experiment, opened.prepared) / rows_per_epoch(experiment, fold)

@@ -35,7 +35,7 @@ def main() -> None:
             # all sizes have the same number of steps: the fewer pictures, the more epochs
             settings = replace(experiment, training=experiment.training.times(1 / fraction))
             fractions = dict.fromkeys(opened.prepared.sources, fraction)
-            images = keep_fractions(opened.prepared.images, fractions, experiment.seed)
+            images = keep_fractions(opened.prepared.images, fractions, experiment.split_seed)
             with open_subset(opened, storage, images) as (subset, folder):
                 rows = subset.rows(TRAIN)
                 LOGGER.info(f"training on {rows:,} pictures, {settings.training.all_epochs} epochs")

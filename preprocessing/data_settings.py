@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import yaml
-from jsonargparse.typing import ClosedUnitInterval, OpenUnitInterval, PositiveInt
+from jsonargparse.typing import ClosedUnitInterval, NonNegativeInt, OpenUnitInterval, PositiveInt
 
 # Smaller pictures are unrecognizable, and no network takes larger ones.
 SIZES = range(8, 1025)
@@ -116,12 +116,14 @@ class Split:
             set of its own; if the source has a test set of its own, the fraction of its other pictures.
         test: the fraction of the pictures held out for evaluation, for a source without a test set of its own.
         frames: the number of consecutive frames that make a group, if the pattern has a frame.
+        seed: the random seed of the split. None: the seed of the experiment.
     """
 
     by: Literal["row", "group"] = "row"
     validation: OpenUnitInterval = 0.1
     test: OpenUnitInterval = 0.1
     frames: PositiveInt = 50
+    seed: NonNegativeInt | None = None
 
     def __post_init__(self) -> None:
         if self.validation + self.test >= 1:

@@ -6,6 +6,7 @@ import functools
 import gc
 import io
 import json
+import shutil
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ import yaml
 from PIL import Image
 
 from preprocessing.data_settings import Preprocessing
+from preprocessing.errors import InputError
 from preprocessing.synthetic import write_sample
 from serving.app import Service, create_app
 from serving.limits import Limits
@@ -39,6 +41,7 @@ JOBS = {
     "optimizers": ("compare_optimizers", False),
     "fractions": ("learning_curve", False),
     "by": ("cross_validate", False),
+    "models": ("compare_models", False),
 }
 
 
@@ -77,10 +80,19 @@ class Experiment:
         return Preprocessing(**self.fields.get("preprocessing", {})).size
 
     @property
+    def models(self) -> list[dict[str, Any]]:
+        """The first and the last model of a comparison; each of the others has an experiment of its own."""
+        return [self.fields["models"][0], self.fields["models"][-1]]
+
+    @property
     def small_settings(self) -> list[object]:
         """Options with which the job takes seconds."""
         if self.job == "train_random_forest":
             return ["--forest.trees", 2, "--forest.max-depth", 4]
+        if self.job == "compare_models":
+            small = {"training": {"epochs": 1}, "forest": {"trees": 2, "max_depth": 4}}
+            models = [model | {key: model[key] | small[key] for key in small if key in model} for model in self.models]
+            return ["--num-proc", 1, "--models", json.dumps(models), "--seeds", "[1, 2]"]
         options = ["--num-proc", 1, "--training.epochs", 1]
         if "from_run" not in self.fields:  # the size must be that of the run
             options += ["--preprocessing.size", min(self.size, MAX_SIZE)]
@@ -112,7 +124,8 @@ def is_network(experiment: Experiment) -> bool:
 
 for_each_run = for_each(lambda experiment: experiment.writes_run)
 for_each_network = for_each(is_network)
-for_each_study = for_each(lambda experiment: not experiment.writes_run)
+for_each_study = for_each(lambda experiment: not experiment.writes_run and "models" not in experiment.fields)
+for_each_comparison = for_each(lambda experiment: "models" in experiment.fields)
 
 
 @pytest.fixture(scope="module")
@@ -255,3 +268,35 @@ def test_a_study_reports_on_each_of_its_trainings(
     assert losses == pytest.approx([losses[0]] * len(names), rel=1e-4)
     assert (run / "figures/loss_curves.png").exists()
     assert "smoothest" in report
+
+
+@for_each_comparison
+def test_models_are_trained_with_each_seed_on_one_split_and_compared(
+    experiment: Experiment, finished: Callable[[Experiment], Path], run_job: RunJob, folder: Path
+) -> None:
+    runs = finished(experiment)
+    names = [model["name"] for model in experiment.models]
+    trained = {f"{name}-seed-{seed}": metrics(runs / f"{name}-seed-{seed}") for name in names for seed in (1, 2)}
+    assert len({run["test"]["fingerprint"] for run in trained.values()}) == 1
+    comparison = metrics(runs / "comparison")
+    assert set(comparison["runs"]) == set(trained)
+    for name in names:
+        accuracies = [trained[f"{name}-seed-{seed}"]["test"]["accuracy"] for seed in (1, 2)]
+        assert comparison["models"][name]["mean_accuracy"] == pytest.approx(sum(accuracies) / 2)
+    # runs with the same seed are compared, each pair of models
+    assert len(comparison["pairs"]) == 2 * len(names) * (len(names) - 1) / 2
+    assert "mean test accuracy" in (runs / "comparison/report.html").read_text()
+
+    kept, lost = f"{names[0]}-seed-1", f"{names[-1]}-seed-2"
+    created = (runs / kept / "run.json").read_bytes()
+    shutil.rmtree(runs / lost)
+    command = ["--config", experiment.file, *experiment.small_settings, "--run", runs, "--store", folder / "store"]
+    command += ["--data", folder / "data" / experiment.sources[0]]
+    with pytest.raises(InputError, match="a run exists already"):
+        run_job("compare_models", *command, cwd=folder)
+    output = run_job("compare_models", *command, "--resume", cwd=folder)
+    assert f"{kept}, which is finished" in output
+    assert (runs / kept / "run.json").read_bytes() == created
+    assert metrics(runs / lost)["test"]["accuracy"] == trained[lost]["test"]["accuracy"]
+    with pytest.raises(InputError, match=r"was trained with max_rejected 0.01"):
+        run_job("compare_models", *command, "--resume", "--max-rejected", "0.5", cwd=folder)

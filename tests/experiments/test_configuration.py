@@ -1,9 +1,11 @@
 """The command line and the experiment files."""
 
+import json
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -15,6 +17,7 @@ from experiments.configuration import (
     Experiment,
     ForestExperiment,
     LearningCurveExperiment,
+    ModelsExperiment,
     OptimizersExperiment,
     SearchExperiment,
 )
@@ -29,6 +32,7 @@ def cnn(*arguments: str) -> CnnExperiment:
 KINDS = {
     "asl_images_forest": ForestExperiment,
     "sign_mnist_forest": ForestExperiment,
+    "sign_mnist_models": ModelsExperiment,
     "sign_mnist_optimizers": OptimizersExperiment,
     "search_resnet50": SearchExperiment,
     "search_sign_mnist": SearchExperiment,
@@ -297,3 +301,55 @@ def test_a_renamed_option_is_rejected_with_its_new_name(capsys: pytest.CaptureFi
     with pytest.raises(SystemExit):
         parse_arguments(PredictArguments, "", ["runs/cnn", "data", "--draw", "4"])
     assert "draw is now num_examples" in capsys.readouterr().err
+
+
+NETWORK = {"name": "network", "network": {}, "training": {"epochs": 3}}
+FOREST = {"name": "forest", "forest": {"trees": 7}}
+
+
+def compared(*arguments: str, models: list[dict[str, Any]]) -> ModelsExperiment:
+    return parse_experiment(ModelsExperiment, "", ["--models", json.dumps(models), *arguments])
+
+
+def test_the_models_of_a_comparison_differ_in_nothing_but_their_own_settings_and_the_seed() -> None:
+    experiment = compared("--seed", "5", "--seeds", "[1, 2]", "--preprocessing.size", "32", models=[NETWORK, FOREST])
+    trainings = experiment.experiments("runs/models")
+    assert {name: list(by_seed) for name, by_seed in trainings.items()} == {"network": [1, 2], "forest": [1, 2]}
+    network, forest = trainings["network"][2], trainings["forest"][2]
+    assert (network.run, forest.run) == ("runs/models/network-seed-2", "runs/models/forest-seed-2")
+    assert isinstance(network, CnnExperiment)
+    assert isinstance(forest, ForestExperiment)
+    assert (network.training.epochs, forest.forest.trees) == (3, 7)
+    for training in (network, forest):
+        assert (training.seed, training.split_seed, training.preprocessing.size) == (2, 5, 32)
+
+
+def test_without_seeds_the_runs_of_a_comparison_have_the_names_of_the_models() -> None:
+    trainings = compared("--seed", "5", models=[NETWORK, FOREST]).experiments("runs/models")
+    assert {name: by_seed[5].run for name, by_seed in trainings.items()} == {
+        "network": "runs/models/network", "forest": "runs/models/forest",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("models", "expected"),
+    [
+        ([NETWORK], "two or more with different names"),
+        ([NETWORK, NETWORK], "two or more with different names"),
+        ([NETWORK, {"name": "both", "network": {}, "forest": {}}], "both needs either network or forest"),
+        ([NETWORK, {"name": "neither"}], "neither needs either network or forest"),
+        ([NETWORK, FOREST | {"training": {}}], "forest is a random forest, which has no training"),
+        ([NETWORK, FOREST | {"name": "a/b"}], "'a/b' cannot be the name of a folder"),
+        ([NETWORK, FOREST | {"name": "comparison"}], "the name of the folder with the comparison"),
+        ([FOREST, NETWORK | {"training": {"augmented_pictures": 5}}], "training.augmented_pictures belongs to"),
+        ([FOREST, NETWORK | {"training": {"epoch": 5}}], "epoch"),
+    ],
+)
+def test_invalid_models_of_a_comparison_are_rejected(
+    models: list[dict[str, Any]], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        compared(models=models)
+    message = as_on_terminal(capsys.readouterr().err)
+    assert expected in message
+    assert message.count("\n") == 1
