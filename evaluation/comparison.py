@@ -1,6 +1,5 @@
 """Comparison of runs on the same test set."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -24,22 +23,22 @@ class Disagreement:
     only_second: int
 
 
-# The runs of each model, by the name of the model and the seed of the training.
-Models = Mapping[str, Mapping[int, Run]]
+def pairs_to_test(models: dict[str, list[Run]]) -> list[tuple[Run, Run]]:
+    """The pairs of runs whose difference is tested: those of different models with the same seed."""
+    return [pair for first, second in combinations(models.values(), 2) for pair in zip(first, second, strict=True)]
 
 
-def pairs_to_test(runs: list[Run], models: Models | None = None) -> list[tuple[Run, Run]]:
-    """The pairs of runs whose difference is tested: all, or those of different models with the same seed."""
-    if models is None:
-        return list(combinations(runs, 2))
-    return [(first[seed], second[seed]) for first, second in combinations(models.values(), 2) for seed in first]
-
-
-def compare(runs: list[Run], disagreements: list[Disagreement], models: Models | None = None) -> dict[str, Any]:
+def compare(models: dict[str, list[Run]], disagreements: list[Disagreement]) -> dict[str, Any]:
     """The content of a comparison's ``metrics.json``.
 
-    It has ``runs``, ``pairs`` (McNemar's test), ``classes``, and ``models`` with the accuracy over several seeds.
+    It has ``runs``, ``pairs`` (McNemar's test), ``classes``, and ``seeds``, the accuracy of each model over its runs,
+    which is empty if each has only one.
+
+    Args:
+        models: the runs of each model, one for each seed, in the same order.
+        disagreements: the disagreement of each pair of runs that is tested.
     """
+    runs = [run for runs in models.values() for run in runs]
     best = max(runs, key=lambda run: run.metrics["test"]["accuracy"])
     recalls = recall_table(runs)
     return {
@@ -47,7 +46,7 @@ def compare(runs: list[Run], disagreements: list[Disagreement], models: Models |
         "test_rows": best.metrics["rows"]["test"],
         "source": best.metrics["source"],
         "runs": {run.name: _run_summary(run) for run in runs},
-        "models": {name: _seeds_summary(list(by_seed.values())) for name, by_seed in (models or {}).items()},
+        "seeds": {name: _seeds_summary(runs) for name, runs in models.items() if len(runs) > 1},
         "pairs": [_pair_result(disagreement) for disagreement in disagreements],
         "classes": recalls.to_dict(orient="index"),
     }

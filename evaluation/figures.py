@@ -241,8 +241,8 @@ def class_differences(recalls: pd.DataFrame) -> Figure:
     positions = np.arange(len(recalls))
     axis.hlines(positions, recalls.min(axis=1), recalls.max(axis=1), color="0.75", lw=2, zorder=1)
     for index, name in enumerate(recalls.columns):
-        # the offset keeps markers of equal recalls from covering each other
-        offset = 0.16 * (index - (recalls.shape[1] - 1) / 2)
+        # the offset keeps markers of equal recalls from covering each other, within the row of their class
+        offset = min(0.16, 0.8 / recalls.shape[1]) * (index - (recalls.shape[1] - 1) / 2)
         axis.scatter(
             recalls[name], positions + offset, marker=markers[index % 8], color=colors[index % 10], label=name, zorder=2
         )

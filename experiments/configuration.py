@@ -366,14 +366,14 @@ class ModelsExperiment(Experiment):
             raise ValueError(f"seeds are {self.seeds}; give one or more different ones")
         self.experiments("runs")  # checks the settings of each model
 
-    def experiments(self, folder: str) -> dict[str, dict[int, CnnExperiment | ForestExperiment]]:
-        """The training of each model with each seed, by the model's name and the seed.
+    def experiments(self, folder: str) -> dict[str, list[CnnExperiment | ForestExperiment]]:
+        """The trainings of each model, one with each seed, by the model's name.
 
         Args:
             folder: path of the folder in which each training writes its run directory.
         """
         return {
-            model.name: {int(seed): self._experiment(model, folder, int(seed)) for seed in self.seeds or [self.seed]}
+            model.name: [self._experiment(model, folder, int(seed)) for seed in self.seeds or [self.seed]]
             for model in self.models
         }
 

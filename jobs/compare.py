@@ -23,7 +23,8 @@ def main() -> None:
     from preprocessing.storage import Storage
 
     storage = Storage(spark)
-    write_comparison(spark, storage, open_runs(storage, arguments.runs), arguments.output, arguments.overwrite)
+    runs = {run.name: [run] for run in open_runs(storage, arguments.runs)}
+    write_comparison(spark, storage, runs, arguments.output, arguments.overwrite)
 
 
 if __name__ == "__main__":

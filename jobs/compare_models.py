@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(sys._getframe().f_code.co_filename).resolve().parents[1]))
 
 from experiments.command_line import parse_experiment, run_job
-from experiments.configuration import COMPARISON, ModelsExperiment
+from experiments.configuration import ModelsExperiment
 from experiments.session import open_session
 
 
@@ -21,17 +21,9 @@ def main() -> None:
     experiment = parse_experiment(ModelsExperiment, "Train several models on the same data, and compare them.")
     spark = open_session("compare_models", ("experiments.model_runs",), ("training.trainer",))
 
-    from experiments.comparing import write_comparison
-    from experiments.model_runs import run_models
-    from experiments.run_directory import default_run
-    from preprocessing.storage import Storage
+    from experiments.model_runs import compare_models
 
-    storage, folder = Storage(spark), experiment.run or default_run("models")
-    models = run_models(spark, storage, experiment, folder)
-    runs = [run for by_seed in models.values() for run in by_seed.values()]
-    with_seeds = models if experiment.seeds else None
-    overwrite = experiment.overwrite or experiment.resume
-    write_comparison(spark, storage, runs, f"{folder}/{COMPARISON}", overwrite, with_seeds)
+    compare_models(spark, experiment)
 
 
 if __name__ == "__main__":

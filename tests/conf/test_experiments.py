@@ -282,7 +282,7 @@ def test_models_are_trained_with_each_seed_on_one_split_and_compared(
     assert set(comparison["runs"]) == set(trained)
     for name in names:
         accuracies = [trained[f"{name}-seed-{seed}"]["test"]["accuracy"] for seed in (1, 2)]
-        assert comparison["models"][name]["mean_accuracy"] == pytest.approx(sum(accuracies) / 2)
+        assert comparison["seeds"][name]["mean_accuracy"] == pytest.approx(sum(accuracies) / 2)
     # runs with the same seed are compared, each pair of models
     assert len(comparison["pairs"]) == 2 * len(names) * (len(names) - 1) / 2
     assert "mean test accuracy" in (runs / "comparison/report.html").read_text()

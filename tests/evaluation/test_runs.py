@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evaluation.comparison import Disagreement, compare, recall_table
+from evaluation.comparison import Disagreement, compare, pairs_to_test, recall_table
 from evaluation.figures import accuracy_intervals, save_figures
 from evaluation.metrics import confused_pairs, summarize
 from evaluation.report import write_comparison_report, write_run_report
@@ -89,14 +89,28 @@ def test_runs_with_different_test_sets_are_not_compared() -> None:
         check_comparable([FIRST, SECOND, other])
 
 
+def test_runs_with_the_same_seed_are_tested_and_the_range_of_each_models_accuracy_is_stated() -> None:
+    models = {"a": [FIRST, SECOND], "b": [SECOND, FIRST]}
+    pairs = pairs_to_test(models)
+    assert [(first.name, second.name) for first, second in pairs] == [("first", "second"), ("second", "first")]
+    seeds = compare(models, [])["seeds"]
+    accuracies = {
+        "trainings": 2,
+        "mean_accuracy": pytest.approx((19 / 20 + 13 / 20) / 2),
+        "min_accuracy": pytest.approx(13 / 20),
+    }
+    assert {name: summary | accuracies for name, summary in seeds.items()} == seeds
+    assert compare({"a": [FIRST], "b": [SECOND]}, [])["seeds"] == {}
+
+
 def test_a_comparison_names_the_better_run_only_where_the_test_shows_it() -> None:
-    clear = compare([FIRST, SECOND], [Disagreement("first", "second", 15, 2)])
+    clear = compare({"first": [FIRST], "second": [SECOND]}, [Disagreement("first", "second", 15, 2)])
     assert clear["best"] == "first"
     assert clear["pairs"][0]["verdict"] == "first is better than second"
     assert clear["pairs"][0]["p_value"] < 0.05
-    swapped = compare([SECOND, FIRST], [Disagreement("second", "first", 2, 15)])
+    swapped = compare({"second": [SECOND], "first": [FIRST]}, [Disagreement("second", "first", 2, 15)])
     assert swapped["pairs"][0]["verdict"] == "first is better than second"
-    unclear = compare([FIRST, SECOND], [Disagreement("first", "second", 3, 2)])
+    unclear = compare({"first": [FIRST], "second": [SECOND]}, [Disagreement("first", "second", 3, 2)])
     assert unclear["pairs"][0]["verdict"] == "no significant difference between first and second"
 
 
@@ -163,7 +177,7 @@ def test_a_report_names_sources_near_duplicates_and_overfitting(tmp_path: Path) 
 
 
 def test_a_comparison_report_has_every_run_and_every_pair(tmp_path: Path) -> None:
-    comparison = compare([FIRST, SECOND], [Disagreement("first", "second", 15, 2)])
+    comparison = compare({"first": [FIRST], "second": [SECOND]}, [Disagreement("first", "second", 15, 2)])
     json.dumps(comparison)
     write_comparison_report(tmp_path / "report.html", [FIRST, SECOND], comparison, tmp_path)
     page = (tmp_path / "report.html").read_text()
