@@ -73,7 +73,7 @@ def to_tflite(network: keras.Model) -> bytes:
     signature = tf.TensorSpec((1, network.input_shape[1]), tf.uint8, name="pixels")
     function = _inference_function(network).get_concrete_function(signature)
     with native_stderr_discarded():
-        return tf.lite.TFLiteConverter.from_concrete_functions([function], network).convert()
+        return tf.lite.TFLiteConverter.from_concrete_functions([function], _weights(network)).convert()
 
 
 def read_tflite(content: bytes) -> Predict:
@@ -97,6 +97,13 @@ def _inference_function(network: keras.Model) -> Any:
     return tf.function(lambda pixels: network(pixels, training=False), autograph=False)
 
 
+def _weights(network: keras.Model) -> tf.Module:
+    """The weights without the layers, of which TensorFlow would trace every one again, to save their functions."""
+    module = tf.Module()
+    module.network_weights = network.weights
+    return module
+
+
 def _onnx(network: keras.Model, folder: Path, metadata: dict[str, Any]) -> Predict:
     path = folder / "model.onnx"
     path.write_bytes(to_onnx(network, metadata))
@@ -110,8 +117,7 @@ def _tflite(network: keras.Model, folder: Path, _: dict[str, Any]) -> Predict:
 
 
 def _saved_model(network: keras.Model, folder: Path, metadata: dict[str, Any]) -> Predict:
-    module = tf.Module()
-    module.network = network
+    module = _weights(network)
     class_names = tf.constant(metadata["class_names"])
 
     def serve(pixels: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -10,11 +10,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from pyspark.ml import PipelineModel
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from preprocessing.cleansing import Rejections
 from preprocessing.data_settings import Source
+from preprocessing.features import fit_pipeline
 from preprocessing.file_systems import local_path
 from preprocessing.listing import Listing
 from preprocessing.normalization import Normalization
@@ -28,8 +30,8 @@ from preprocessing.storage import Storage, reader
 
 LOGGER = logging.getLogger("handshape")
 
-# A process reads one part file at a time. There are at least 12, which can be divided equally among 1, 2, 3, 4, 6 or 12
-# processes.
+# A process reads one part file at a time. Of a split that processes read there are at least 12, which can be divided
+# equally among 1, 2, 3, 4, 6 or 12 processes.
 PART_FILES = 12
 # The target size of a part file, and a row group size that no part file exceeds: each part file is one row group, which
 # a process holds in memory.
@@ -61,7 +63,7 @@ def stored_images(spark: SparkSession, storage: Storage, sources: Sources, store
         return _prepare(spark, storage, sources, listings, f"{sources.work}/features")
     folder = f"{store}/features-{_key(sources, listings)}"
     if _is_intact(spark, storage, folder):
-        return _read(spark, storage, folder)
+        return _read(spark, storage, folder, sources.components)
 
     waited = []
 
@@ -72,7 +74,7 @@ def stored_images(spark: SparkSession, storage: Storage, sources: Sources, store
     try:
         with claimed(storage, folder, wait):
             if waited and _is_intact(spark, storage, folder):  # written by the other job
-                return _read(spark, storage, folder)
+                return _read(spark, storage, folder, sources.components)
             clear(storage, folder)
             try:
                 return _prepare(spark, storage, sources, listings, folder)
@@ -95,7 +97,7 @@ def _prepare(
     _write_metadata(spark, storage, prepared, folder)
     prepared.release()
     # the pipeline is already fitted and need not be loaded
-    return replace(_read(spark, storage, folder), load_pipeline=prepared.load_pipeline)
+    return replace(_read(spark, storage, folder, sources.components), load_pipeline=prepared.load_pipeline)
 
 
 def write_part_files(rows: DataFrame, path: str, part_files: int) -> None:
@@ -128,8 +130,9 @@ def _write(prepared: PreparedImages, folder: str) -> None:
     images = prepared.images.withColumn("label_index", index_by_label[F.col("label")])
 
     def split_writer(name: str) -> Callable[[], None]:
+        unit = 1 if name == TEST else PART_FILES
         files_by_size = prepared.rows(name) * prepared.picture_bytes // PART_FILE_BYTES
-        part_files = PART_FILES * max(1, -(-files_by_size // PART_FILES))
+        part_files = unit * max(1, -(-files_by_size // unit))
         return lambda: write_part_files(images.where(F.col("split") == name), f"{folder}/{name}", part_files)
 
     # in parallel: each step is a chain of small Spark jobs, and the cores are idle between them
@@ -222,20 +225,29 @@ def _samples(prepared: PreparedImages) -> DataFrame:
     return training.select("id", "pixels").join(F.broadcast(first), "id", how="inner")
 
 
-def _read(spark: SparkSession, storage: Storage, folder: str) -> PreparedImages:
+def _read(spark: SparkSession, storage: Storage, folder: str, components: int | None) -> PreparedImages:
     metadata = _read_metadata(storage, folder)
     splits = [f"{folder}/{name}" for name in (TRAIN, VALIDATION, TEST)]
     normalization = {name: tuple(values) for name, values in metadata["normalization"].items()}
+    images = reader(spark).schema(IMAGE_TABLE).parquet(*splits)
+    class_names, shape = metadata["class_names"], tuple(metadata["shape"])
+
+    def read_pipeline() -> PipelineModel:
+        if components is not None:
+            return load_pipeline(storage, f"{folder}/pipeline")
+        # without principal components it is fitted again from what is known, without the dozen Spark jobs of a load
+        return fit_pipeline(images, class_names, Normalization(**normalization), shape)
+
     return PreparedImages(
-        images=reader(spark).schema(IMAGE_TABLE).parquet(*splits),
+        images=images,
         rejected=reader(spark).schema(REJECTED_TABLE).csv(f"{folder}/rejected", header=True),
         rejections=Rejections(**metadata["rejections"]),
         counted=CountedImages(**metadata["counted"]),
         load_near_duplicates=lambda: metadata["near_duplicates"],
         normalization=Normalization(**normalization),
-        class_names=metadata["class_names"],
-        shape=tuple(metadata["shape"]),
-        load_pipeline=lambda: load_pipeline(storage, f"{folder}/pipeline"),
+        class_names=class_names,
+        shape=shape,
+        load_pipeline=read_pipeline,
         folder=folder,
         notes=metadata["notes"],
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
 from experiments.packages import zip_packages
 from experiments.session import SessionError, check_python, startup_error
@@ -96,3 +97,17 @@ def test_a_users_number_of_tasks_is_kept(spark: SparkSession) -> None:
     for name in ("spark.sql.shuffle.partitions", "spark.sql.files.minPartitionNum"):
         assert spark.conf.get(name) == "2"
     assert spark.conf.get("spark.sql.adaptive.enabled") == "false"
+
+
+def test_pyspark_looks_up_java_classes_once_and_not_for_every_expression(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_up: list[str] = []
+
+    def look_up(self: object, name: str) -> None:
+        looked_up.append(name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("py4j.java_gateway.JVMView.__getattr__", look_up)
+        spark.range(3).where(F.col("id") > F.lit(1)).select(F.concat("id", F.lit("a")))
+    assert looked_up == []

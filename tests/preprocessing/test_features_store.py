@@ -129,7 +129,7 @@ def test_damage_to_any_stored_file_is_detected(
 ) -> None:
     folder = local_path(str(prepared.folder))
     files = [file for file in folder.rglob("*") if file.is_file() and not file.name.startswith(("_", "."))]
-    assert len(files) > 3 * PART_FILES
+    assert len(files) > 2 * PART_FILES
     change = DAMAGES[damage]
     for file in files:
         content = file.read_bytes()
