@@ -56,6 +56,14 @@ LIBRARIES = {
             is attribute("horovod.runner.util.streams.Pipe")
         )
     ),
+    "training/cluster/horovod_backend.py replaces _make_subgraph, which calls tf.function, in two modules of Horovod": (
+        lambda: (
+            "return tf.function(f)" in inspect.getsource(attribute("horovod.tensorflow.util._make_subgraph"))
+            and all(
+                "_make_subgraph(" in source(name) for name in ("horovod.tensorflow", "horovod.tensorflow.functions")
+            )
+        )
+    ),
     "training/cluster/python_daemon.py replaces safe_shell_exec.execute, and runs the module of Horovod's command": (
         lambda: (
             parameters("horovod.runner.common.util.safe_shell_exec.execute")[0] == "command"

@@ -61,6 +61,7 @@ class ShardDataModule(DataModule):
         seeds = tf.data.Dataset.random(seed=seed).batch(2)
         augments = self.augmentation != Augmentation()
 
+        @tf.autograph.experimental.do_not_convert  # the conversion takes as long as the trace of the first step
         def prepare(batch: tuple[tf.Tensor, tf.Tensor], seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             x, y = batch
             return (augment(x, self.shape, self.augmentation, seed) if augments else x), tf.one_hot(y, self.num_classes)

@@ -63,7 +63,7 @@ def jobs(folder: Path, data: Path, small_sample: Path) -> Iterator[Jobs]:
         # the longest job first
         resumed = pool.submit(stop_and_resume, folder / "resumed", small_sample)
         cnn = pool.submit(submit, "jobs/train_cnn.py", *SAMPLE, *options, "--run", "runs/cnn", cwd=folder)
-        yield Jobs(cnn, resumed, stopped=pool.submit(stop, folder / "stopped", small_sample))
+        yield Jobs(cnn, resumed, stopped=pool.submit(stop, folder / "stopped", resumed, small_sample))
 
 
 @pytest.fixture(scope="module")
@@ -253,8 +253,13 @@ def without_epochs(output: str) -> list[str]:
     return [line for line in as_on_terminal(output).splitlines() if not line.startswith("epoch")]
 
 
-def stop(folder: Path, data: Path) -> tuple[int, str]:
-    """Stop a training without a name before its first epoch; return its exit status and its output."""
+def stop(folder: Path, resumed: Future[str], data: Path) -> tuple[int, str]:
+    """Stop a training without a name before its first epoch; return its exit status and its output.
+
+    It reads the features that the ``resumed`` training has left in its store.
+    """
+    resumed.result()
+    shutil.copytree(folder.parent / "resumed/store", folder / "store")
     with started(folder, "--data", data, until="training") as process:
         os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
         output, _ = process.communicate(timeout=120)
@@ -271,7 +276,7 @@ def test_a_stopped_training_without_a_name_leaves_nothing(jobs: Jobs, folder: Pa
 
 def stop_and_resume(folder: Path, data: Path) -> str:
     """Stop a training with a name, resume it, and kill one of its processes; return the output of the first job."""
-    options = ["--data", data, "--training.epochs", "20", "--run", "runs/x"]
+    options = ["--data", data, "--training.epochs", "12", "--run", "runs/x"]
     with started(folder, *options) as process:
         process.terminate()
         first_output, _ = process.communicate(timeout=120)
@@ -289,7 +294,7 @@ def test_a_training_with_a_name_survives_the_loss_of_a_process_and_of_the_driver
     [line] = without_epochs(jobs.resumed.result())
     assert line.startswith("error: interrupted, no run was written; ")
     folder = folder / "resumed"
-    assert pd.read_csv(folder / "runs/x/history.csv")["epoch"].tolist() == list(range(1, 21))
+    assert pd.read_csv(folder / "runs/x/history.csv")["epoch"].tolist() == list(range(1, 13))
     results = metrics(folder, "x")
     assert results["restarts"] == 2
     first_failure, second_failure = (failure["lost"] for failure in results["failures"])

@@ -65,7 +65,21 @@ def _run_pickled(pickled: bytes, *args: Any, **kwargs: Any) -> Any:
     """Run a pickled function in a Horovod process. Unpickling it imports TensorFlow."""
     with no_garbage():
         fn = cloudpickle.loads(pickled)
+    _trace_directly()
     return fn(*args, **kwargs)
+
+
+def _trace_directly() -> None:
+    """Let TensorFlow trace Horovod's functions without AutoGraph, whose conversion of them takes longer than a step.
+
+    They do not need it: their conditions are of Python, or call ``tf.cond``.
+    """
+    import horovod.tensorflow as horovod
+    import tensorflow as tf
+    from horovod.tensorflow import functions
+
+    for module in (horovod, functions):
+        module._make_subgraph = functools.partial(tf.function, autograph=False)
 
 
 class QuietPipe(Pipe):  # type: ignore[misc]
