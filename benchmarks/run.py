@@ -3,7 +3,7 @@
     make bench                               all parts, about two hours on two cores
     make bench ONLY=training,forest          some parts
     make bench DATA=DIR OUTPUT=DIR
-    make bench ONLY=hands PHOTOGRAPHS=DIR    DIR contains folders of photographs of hands
+    make bench ONLY=hands,photographs PHOTOGRAPHS=DIR    DIR contains folders of photographs of hands
 
 The command prints a table of medians and ratios, and writes ``bench.json`` and charts. Parts that are run again replace
 their previous results.
@@ -29,7 +29,9 @@ from benchmarks.measuring import Bench, Measurement
 from experiments.session import open_session
 
 # These parts share a Spark session. It is closed before complete jobs are run, so that they do not share cores with it.
-SPARK = ("features", "prediction", "forest")
+SPARK = ("features", "prediction", "forest", "photographs")
+# These need photographs, and are run by default if their folder exists.
+PHOTOGRAPHS = {"hands", "photographs"}
 JOBS: dict[str, Callable[[Bench], list[Measurement]]] = {
     "training": training.training,
     "estimator": training.estimator,
@@ -46,20 +48,20 @@ JOBS: dict[str, Callable[[Bench], list[Measurement]]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", help="comma-separated parts; hands is one by default if its folder exists")
+    parser.add_argument("--only", help="comma-separated parts; by default all whose data exist")
     parser.add_argument("--data", type=Path, default=Path("data/sign_mnist"), help="the folder of Sign-MNIST's files")
     parser.add_argument("--photographs", type=Path, default=Path("data/hands"), help="the folder of photographs")
     parser.add_argument("--output", type=Path, default=Path("runs/bench"), help="the folder for results")
     arguments = parser.parse_args()
-    without_photographs = [part for part in [*SPARK, *JOBS] if part != "hands" or arguments.photographs.is_dir()]
-    parts = arguments.only.split(",") if arguments.only else without_photographs
+    possible = [part for part in [*SPARK, *JOBS] if part not in PHOTOGRAPHS or arguments.photographs.is_dir()]
+    parts = arguments.only.split(",") if arguments.only else possible
     unknown = sorted(set(parts) - {*SPARK, *JOBS})
     if unknown:
         sys.exit(f"error: ONLY={','.join(unknown)}: unknown part; the parts are {', '.join([*SPARK, *JOBS])}")
-    if set(parts) != {"hands"} and not arguments.data.is_dir():
+    if set(parts) - PHOTOGRAPHS and not arguments.data.is_dir():
         sys.exit(f"error: {arguments.data}: no such folder; run make data to download Sign-MNIST, or set DATA=DIR")
 
-    if "hands" in parts and not arguments.photographs.is_dir():
+    if PHOTOGRAPHS & set(parts) and not arguments.photographs.is_dir():
         sys.exit(f"error: {arguments.photographs}: no such folder; set PHOTOGRAPHS=DIR")
 
     output = arguments.output
@@ -71,10 +73,14 @@ def main() -> None:
     if spark_parts:
         spark = open_session("bench")
 
-        from benchmarks import spark as spark_benchmarks  # imports TensorFlow, whose log the session has disabled
+        # these import TensorFlow, whose log the session has disabled
+        from benchmarks import photographs
+        from benchmarks import spark as spark_benchmarks
 
+        modules = {"photographs": photographs}
         for part in spark_parts:
-            _save_results(output, part, _run(part, lambda part=part: getattr(spark_benchmarks, part)(bench, spark)))  # type: ignore[misc]
+            benchmark = getattr(modules.get(part, spark_benchmarks), part)
+            _save_results(output, part, _run(part, lambda benchmark=benchmark: benchmark(bench, spark)))  # type: ignore[misc]
         spark.stop()
     for part in (part for part in JOBS if part in parts):
         _save_results(output, part, _run(part, lambda part=part: JOBS[part](bench)))  # type: ignore[misc]

@@ -49,7 +49,8 @@ def train(folder: Path, run_job: RunJob) -> Callable[[str], str]:
     """Train the network ``photo`` or the forest on both sources, once, and return the output."""
     jobs = {
         "photo": ["train_cnn", *SMALL, 6, *PHOTO_FEATURES, "--training.balance", "true",
-                  "--training.calibration", "true", "--training.early-stopping", 4, "--network.name", "handshape_photo", "--network.head", "[16]",
+                  "--training.calibration", "true", "--training.early-stopping", 4,
+                  "--network.name", "handshape_photo", "--network.head", "[16]",
                   "--training.fine-tuning.layer", "hand_149_depthwise", "--training.fine-tuning.epochs", 2],
         "forest": ["train_random_forest", "--forest.trees", 10, "--forest.max-depth", 6, "--forest.pca", 20],
     }  # fmt: skip
