@@ -13,6 +13,7 @@ from models.prediction import answer, count_answers
 from preprocessing.cleansing import check_counts
 from preprocessing.prepare import to_array
 from preprocessing.read_rows import ReadContext, ReadRows
+from preprocessing.steps import step
 from preprocessing.storage import reader
 
 
@@ -76,7 +77,8 @@ def answer_rows(context: ReadContext, trained: TrainedRun, read: ReadRows, name:
     Raises:
         InputError: not every row has exactly one prediction.
     """
-    answer(read.table, trained.predict, trained.class_names).write.parquet(path)
+    with step(context.spark, "predicting"):
+        answer(read.table, trained.predict, trained.class_names).write.parquet(path)
     answers = reader(context.spark).parquet(path)
     metrics, confusion, labels = count_answers(answers, trained.class_names)
     check_counts("answered", {name: read.count}, {name: metrics["rows"]})

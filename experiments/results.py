@@ -25,6 +25,7 @@ from experiments.stopwatch import Stopwatch
 from models.prediction import evaluate, mistakes_of_pairs, striking_predictions
 from preprocessing.prepare import PreparedImages
 from preprocessing.schema import TEST, TRAIN, VALIDATION
+from preprocessing.steps import step
 from preprocessing.storage import Storage, reader
 
 # Limits of what the report shows, so that its size does not depend on the number of rows.
@@ -89,7 +90,7 @@ def write_outcome(
         stopwatch: stopwatch with the stages so far.
     """
     source, synthetic = source_name(experiment), is_synthetic(experiment)
-    with stopwatch.stage("prediction"):
+    with stopwatch.stage("prediction"), step(predictions.sparkSession, "predicting"):
         predictions.write.parquet(f"{staged.uri}/predictions")
     # read the written predictions, so that the model does not compute them again
     predictions = reader(predictions.sparkSession).parquet(f"{staged.uri}/predictions")

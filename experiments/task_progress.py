@@ -5,9 +5,10 @@ import threading
 import time
 
 from py4j.protocol import Py4JError
-from pyspark import SparkContext, SparkStageInfo
+from pyspark import SparkContext, SparkStageInfo, StatusTracker
 
 from experiments.logs import LOGGER
+from preprocessing.steps import STEPS
 
 INTERVAL_SECONDS = 10
 
@@ -28,17 +29,27 @@ def _print_tasks(context: SparkContext) -> None:
         time.sleep(INTERVAL_SECONDS)
         try:
             stages = [tracker.getStageInfo(stage) for stage in tracker.getActiveStageIds()]
-            for line in progress_lines([stage for stage in stages if stage is not None], printed_tenths):
+            lines = progress_lines(
+                [stage for stage in stages if stage is not None], step_names(tracker), printed_tenths
+            )
+            for line in lines:
                 LOGGER.info(line)
         except (Py4JError, OSError, ValueError):  # the session has ended, or the output cannot be written
             return
 
 
-def progress_lines(stages: list[SparkStageInfo], printed_tenths: dict[int, int]) -> list[str]:
+def step_names(tracker: StatusTracker) -> dict[int, str]:
+    """The names of steps by the numbers of their stages, see :func:`preprocessing.steps.step`."""
+    jobs = [(name, tracker.getJobInfo(job)) for name in list(STEPS) for job in tracker.getJobIdsForGroup(name)]
+    return {stage: name for name, job in jobs if job is not None for stage in job.stageIds}
+
+
+def progress_lines(stages: list[SparkStageInfo], names: dict[int, str], printed_tenths: dict[int, int]) -> list[str]:
     """One line for each stage of which another tenth has finished since the last line.
 
     Args:
         stages: the active stages.
+        names: the names of steps by the numbers of their stages.
         printed_tenths: the tenths that were printed, by the number of the stage; updated here. A stage that is not in
             it has just begun, and stages that have ended are removed.
     """
@@ -46,7 +57,8 @@ def progress_lines(stages: list[SparkStageInfo], printed_tenths: dict[int, int])
     for stage in stages:
         tenths = 10 * stage.numCompletedTasks // stage.numTasks
         if tenths > printed_tenths.setdefault(stage.stageId, tenths):
-            lines.append(f"stage {stage.stageId}: {stage.numCompletedTasks:,} of {stage.numTasks:,} tasks")
+            name = names.get(stage.stageId, f"stage {stage.stageId}")
+            lines.append(f"{name}: {stage.numCompletedTasks:,} of {stage.numTasks:,} tasks")
             printed_tenths[stage.stageId] = tenths
     for ended in printed_tenths.keys() - {stage.stageId for stage in stages}:
         del printed_tenths[ended]

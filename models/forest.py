@@ -7,7 +7,7 @@ from pyspark.sql import DataFrame
 
 from models.errors import TrainingError
 from models.model_settings import Forest
-from preprocessing.saved_pipeline import load_model, load_pipeline
+from preprocessing.saved_pipeline import load_model
 from preprocessing.storage import Storage
 
 
@@ -56,13 +56,12 @@ def load_forest(storage: Storage, path: str) -> RandomForestClassificationModel:
 
 
 def check_saved(storage: Storage, folder: str, forest: RandomForestClassificationModel) -> None:
-    """Load a run's saved pipeline and forest and compare the forest with the trained one.
+    """Load a run's saved forest and compare it with the trained one.
 
     Raises:
-        InputError: the pipeline or the forest cannot be loaded.
+        InputError: the forest cannot be loaded.
         TrainingError: the saved forest differs from the trained one.
     """
-    load_pipeline(storage, f"{folder}/pipeline")
     saved = load_forest(storage, f"{folder}/model")
     if saved.totalNumNodes != forest.totalNumNodes or saved.featureImportances != forest.featureImportances:
         raise TrainingError(f"{folder}/model: its trees differ from those of the trained forest")

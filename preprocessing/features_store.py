@@ -26,6 +26,7 @@ from preprocessing.saved_pipeline import load_pipeline
 from preprocessing.schema import IMAGE_TABLE, REJECTED_TABLE, TEST, TRAIN, VALIDATION
 from preprocessing.sources import Sources, list_sources
 from preprocessing.splitting import CountedImages
+from preprocessing.steps import step
 from preprocessing.storage import Storage, reader
 
 LOGGER = logging.getLogger("handshape")
@@ -103,7 +104,8 @@ def _prepare(
 def write_part_files(rows: DataFrame, path: str, part_files: int) -> None:
     """Write rows to this many Parquet files, shuffled; the row counts of the files differ by a few at most."""
     writer = rows.repartition(part_files).write.mode("overwrite")
-    writer.option("parquet.block.size", ROW_GROUP_BYTES).parquet(path)
+    with step(rows.sparkSession, "writing the pictures"):
+        writer.option("parquet.block.size", ROW_GROUP_BYTES).parquet(path)
 
 
 def _key(sources: Sources, listings: dict[Source, Listing]) -> str:

@@ -43,6 +43,7 @@ from preprocessing.splitting import (
     keep_fractions,
     rows_to_divide,
 )
+from preprocessing.steps import step
 from preprocessing.storage import Storage, reader
 
 BATCH_BYTES = 8 * 1024 * 1024
@@ -198,7 +199,8 @@ def prepare_images(
     # the line comes first, because Spark compares the first eight bytes of a string faster than the rest
     parsed = parsed.withColumn("position", F.concat_ws(":", "line", "source", "file"))
     marked = mark_unusable(parsed, sources.preprocessing.allow_duplicates).persist()
-    rejections = count_rejections(marked)
+    with step(spark, "reading the pictures"):
+        rejections = count_rejections(marked)
     check_counts("read", {source: rows.count for source, rows in sources_read.items()}, rejections.rows)
     rejected = rejected_rows(marked)
     check_sources(rejections, rejected, [source.title for source in sources.folders])
@@ -250,11 +252,12 @@ def _divide(usable: DataFrame, sources: Sources) -> DataFrame:
 
 def _near_duplicates(usable: DataFrame, divided: DataFrame, sources: Sources) -> dict[str, NearDuplicates]:
     """Count the near-duplicates of the split and, if it is by group, those that a split by row would have."""
-    counts = {"split": count_near_duplicates(divided, sources.seed)}
-    if sources.split.by == "group":
-        by_row = divide(usable, replace(sources.split, by="row"), sources.seed, sources.assigned)
-        counts["split_by_row"] = count_near_duplicates(by_row, sources.seed)
-    return counts
+    with step(usable.sparkSession, "counting near-duplicates"):
+        counts = {"split": count_near_duplicates(divided, sources.seed)}
+        if sources.split.by == "group":
+            by_row = divide(usable, replace(sources.split, by="row"), sources.seed, sources.assigned)
+            counts["split_by_row"] = count_near_duplicates(by_row, sources.seed)
+        return counts
 
 
 def _with_groups(usable: DataFrame, sources: Sources) -> DataFrame:

@@ -1,8 +1,10 @@
 """The lines that show how far a stage of Spark is."""
 
 from pyspark import SparkStageInfo
+from pyspark.sql import SparkSession
 
-from experiments.task_progress import progress_lines
+from experiments.task_progress import progress_lines, step_names
+from preprocessing.steps import step
 
 
 def stage(number: int, finished: int, tasks: int) -> SparkStageInfo:
@@ -11,7 +13,7 @@ def stage(number: int, finished: int, tasks: int) -> SparkStageInfo:
 
 def test_each_tenth_of_a_stages_tasks_is_printed_once() -> None:
     printed: dict[int, int] = {}
-    lines = [progress_lines([stage(7, finished, 30)], printed) for finished in (0, 2, 3, 3, 5, 1, 17, 30)]
+    lines = [progress_lines([stage(7, finished, 30)], {}, printed) for finished in (0, 2, 3, 3, 5, 1, 17, 30)]
     assert lines == [
         [], [], ["stage 7: 3 of 30 tasks"], [], [], [], ["stage 7: 17 of 30 tasks"], ["stage 7: 30 of 30 tasks"],
     ]  # fmt: skip
@@ -19,7 +21,23 @@ def test_each_tenth_of_a_stages_tasks_is_printed_once() -> None:
 
 def test_a_stage_prints_nothing_when_it_is_first_seen_whatever_other_stages_do() -> None:
     printed: dict[int, int] = {}
-    assert progress_lines([stage(7, 1, 4)], printed) == []
-    assert progress_lines([stage(7, 1, 4), stage(8, 3, 4)], printed) == []
-    assert progress_lines([stage(7, 2, 4), stage(9, 0, 2)], printed) == ["stage 7: 2 of 4 tasks"]
+    assert progress_lines([stage(7, 1, 4)], {}, printed) == []
+    assert progress_lines([stage(7, 1, 4), stage(8, 3, 4)], {}, printed) == []
+    assert progress_lines([stage(7, 2, 4), stage(9, 0, 2)], {}, printed) == ["stage 7: 2 of 4 tasks"]
     assert printed.keys() == {7, 9}
+
+
+def test_the_line_has_the_name_of_the_step() -> None:
+    printed = {7: 0}
+    assert progress_lines([stage(7, 3, 4)], {7: "growing trees"}, printed) == ["growing trees: 3 of 4 tasks"]
+
+
+def test_only_the_jobs_within_a_step_have_its_name(spark: SparkSession) -> None:
+    tracker = spark.sparkContext.statusTracker()
+    with step(spark, "counting in a test"):
+        spark.range(3).count()
+    within = tracker.getJobIdsForGroup("counting in a test")
+    spark.range(3).count()
+    assert tracker.getJobIdsForGroup("counting in a test") == within != []
+    assert "counting in a test" in step_names(tracker).values()
+    assert spark.sparkContext.getLocalProperty("spark.job.description") is None
