@@ -1,5 +1,6 @@
 """Benchmarks of photographs: to features in the store, and their prediction, in one batch and as a stream."""
 
+import hashlib
 import logging
 import os
 import re
@@ -53,7 +54,7 @@ def _features(bench: Bench, spark: SparkSession) -> list[Measurement]:
             stored_images(spark, Storage(spark), sources, store.as_uri())
             return PREPARED / (time.perf_counter() - start)
 
-    ours()  # starts the session
+    ours()  # the first run warms the session up
     peer = [sys.executable, PEERS / "pillow.py", folder, "--size", SIZE]
     theirs, own = run_alternately(3, lambda: run_job(*peer).last_json["images_per_second"], ours)
     return [
@@ -88,10 +89,10 @@ def _predictions(bench: Bench, spark: SparkSession) -> list[Measurement]:
             )  # fmt: skip
             Inbox(storage, predicted.inbox, predicted.notes).look()
             query = predicted.start(0.1)
-            query.processAllAvailable()
-            query.stop()
-            if predicted.failures:
-                raise predicted.failures[0]
+            try:
+                query.processAllAvailable()
+            finally:
+                query.stop()
             first, *others = batches.ends
             return sum(count for _, count in others) / (others[-1][0] - first[0])
 
@@ -135,9 +136,12 @@ def _copies(bench: Bench, count: int) -> Path:
 
     What they show does not matter here, so that they are distributed over the classes in turn.
     """
-    folder = bench.work / f"photographs_{count}"
+    files = sorted(path for path in bench.photographs.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
+    if len(files) < len(STILL_LETTERS):
+        sys.exit(f"error: {bench.photographs}: {len(files)} JPEG files; at least {len(STILL_LETTERS)} are needed")
+    key = hashlib.sha256(repr([(str(file), file.stat().st_mtime_ns) for file in files]).encode()).hexdigest()[:8]
+    folder = bench.work / f"photographs_{count}_{key}"
     if not folder.exists():
-        files = sorted(path for path in bench.photographs.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
         unfinished = Path(tempfile.mkdtemp(dir=bench.work))
         hour_ago = time.time() - 3600  # the stream waits for files that have just been written
         for number in range(count):

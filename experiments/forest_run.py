@@ -14,6 +14,7 @@ from models.forest import check_saved, count_nodes, pixel_importance, train_fore
 from models.prediction import predict_with_forest
 from preprocessing.features import fitted_pca
 from preprocessing.schema import TEST, TRAIN
+from preprocessing.steps import step
 from preprocessing.storage import Storage
 from training.cluster.hosts import check_hosts
 
@@ -39,7 +40,11 @@ def run_forest(spark: SparkSession, experiment: ForestExperiment, stopwatch: Sto
             prepared = read_images(spark, storage, sources, experiment)
             features = prepared.pipeline.transform(prepared.split(TRAIN)).select("id", "features", "label_index")
         LOGGER.info(f"growing {experiment.forest.trees} trees, {experiment.forest.max_depth} deep at most")
-        with data_charts(prepared, staged.local / "figures", source_name(experiment)), stopwatch.stage("training"):
+        with (
+            data_charts(prepared, staged.local / "figures", source_name(experiment)),
+            stopwatch.stage("training"),
+            step(spark, "growing trees"),
+        ):
             forest = train_forest(features, experiment.forest, experiment.seed)
         forest.write().save(f"{staged.uri}/model")
         pca = fitted_pca(prepared.pipeline)

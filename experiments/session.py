@@ -53,9 +53,9 @@ QUIET_VARIABLES = {
 }
 
 
-# What PySpark looks up by name for every expression. Java would search for it each time in all imported packages and in
-# all jars, which is a tenth of the time of a query on few rows.
-JAVA_CLASSES = ("functions", "org", "PythonRDD", "PythonUtils", "SimplePythonFunction", "SparkSession")
+# What PySpark looks up by name again and again, the first two for every expression. Java would search for it each time
+# in all imported packages and in all jars, which is a tenth of the time of a query on few rows.
+JAVA_NAMES = ("functions", "PythonUtils", "org", "PythonRDD", "SimplePythonFunction", "SparkSession")
 
 PYTHON_DAEMON = "training.cluster.python_daemon"
 
@@ -147,6 +147,7 @@ def open_session(name: str, needed: tuple[str, ...] = (), worker_modules: tuple[
 
 def _start(name: str, folder: Path, own_daemon: bool) -> "SparkSession":
     """Start the session of :func:`open_session`, or use the one that there is."""
+    from py4j.protocol import Py4JError
     from pyspark import SparkContext
     from pyspark.sql import SparkSession
 
@@ -175,8 +176,9 @@ def _start(name: str, folder: Path, own_daemon: bool) -> "SparkSession":
     except Exception as error:
         raise SessionError(startup_error(error, master)) from error
     context = spark.sparkContext
-    for name in JAVA_CLASSES:
-        setattr(jvm, name, getattr(jvm, name))
+    for java_name in JAVA_NAMES:
+        with suppress(Py4JError):
+            setattr(jvm, java_name, getattr(jvm, java_name))
     if str(context.master).startswith("spark://") and not str(context.applicationId).startswith("app-"):
         raise SessionError(_REJECTED)  # the master gives an application that it accepts this name
     return spark

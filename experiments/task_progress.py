@@ -29,18 +29,18 @@ def _print_tasks(context: SparkContext) -> None:
         time.sleep(INTERVAL_SECONDS)
         try:
             stages = [tracker.getStageInfo(stage) for stage in tracker.getActiveStageIds()]
-            lines = progress_lines(
-                [stage for stage in stages if stage is not None], step_names(tracker), printed_tenths
-            )
-            for line in lines:
+            active = [stage for stage in stages if stage is not None]
+            for line in progress_lines(active, step_names(tracker) if active else {}, printed_tenths):
                 LOGGER.info(line)
         except (Py4JError, OSError, ValueError):  # the session has ended, or the output cannot be written
             return
 
 
 def step_names(tracker: StatusTracker) -> dict[int, str]:
-    """The names of steps by the numbers of their stages, see :func:`preprocessing.steps.step`."""
-    jobs = [(name, tracker.getJobInfo(job)) for name in list(STEPS) for job in tracker.getJobIdsForGroup(name)]
+    """The names of steps by the numbers of their active stages, see :func:`preprocessing.steps.step`."""
+    active = set(tracker.getActiveJobsIds())
+    groups = {name: active.intersection(tracker.getJobIdsForGroup(name)) for name in list(STEPS)}
+    jobs = [(name, tracker.getJobInfo(job)) for name, group in groups.items() for job in group]
     return {stage: name for name, job in jobs if job is not None for stage in job.stageIds}
 
 
@@ -57,8 +57,8 @@ def progress_lines(stages: list[SparkStageInfo], names: dict[int, str], printed_
     for stage in stages:
         tenths = 10 * stage.numCompletedTasks // stage.numTasks
         if tenths > printed_tenths.setdefault(stage.stageId, tenths):
-            name = names.get(stage.stageId, f"stage {stage.stageId}")
-            lines.append(f"{name}: {stage.numCompletedTasks:,} of {stage.numTasks:,} tasks")
+            name = f"{names[stage.stageId]}, " if stage.stageId in names else ""
+            lines.append(f"{name}stage {stage.stageId}: {stage.numCompletedTasks:,} of {stage.numTasks:,} tasks")
             printed_tenths[stage.stageId] = tenths
     for ended in printed_tenths.keys() - {stage.stageId for stage in stages}:
         del printed_tenths[ended]

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
@@ -31,8 +32,8 @@ from preprocessing.storage import Storage, reader
 
 LOGGER = logging.getLogger("handshape")
 
-# A process reads one part file at a time. Of a split that processes read there are at least 12, which can be divided
-# equally among 1, 2, 3, 4, 6 or 12 processes.
+# A process reads one part file at a time. Of the splits that Horovod's processes read there are at least 12, which can
+# be divided equally among 1, 2, 3, 4, 6 or 12 processes.
 PART_FILES = 12
 # The target size of a part file, and a row group size that no part file exceeds: each part file is one row group, which
 # a process holds in memory.
@@ -101,10 +102,10 @@ def _prepare(
     return replace(_read(spark, storage, folder, sources.components), load_pipeline=prepared.load_pipeline)
 
 
-def write_part_files(rows: DataFrame, path: str, part_files: int) -> None:
+def write_part_files(rows: DataFrame, path: str, part_files: int, step_name: str) -> None:
     """Write rows to this many Parquet files, shuffled; the row counts of the files differ by a few at most."""
     writer = rows.repartition(part_files).write.mode("overwrite")
-    with step(rows.sparkSession, "writing the pictures"):
+    with step(rows.sparkSession, step_name):
         writer.option("parquet.block.size", ROW_GROUP_BYTES).parquet(path)
 
 
@@ -132,23 +133,25 @@ def _write(prepared: PreparedImages, folder: str) -> None:
     images = prepared.images.withColumn("label_index", index_by_label[F.col("label")])
 
     def split_writer(name: str) -> Callable[[], None]:
-        unit = 1 if name == TEST else PART_FILES
-        files_by_size = prepared.rows(name) * prepared.picture_bytes // PART_FILE_BYTES
-        part_files = unit * max(1, -(-files_by_size // unit))
-        return lambda: write_part_files(images.where(F.col("split") == name), f"{folder}/{name}", part_files)
+        files_by_size = math.ceil(prepared.rows(name) * prepared.picture_bytes / PART_FILE_BYTES)
+        multiple = 1 if name == TEST else PART_FILES
+        part_files = multiple * max(1, math.ceil(files_by_size / multiple))
+        return lambda: write_part_files(
+            images.where(F.col("split") == name), f"{folder}/{name}", part_files, "writing the pictures"
+        )
 
     # in parallel: each step is a chain of small Spark jobs, and the cores are idle between them
     # repartition(1), because with coalesce(1) one task would search all rows
-    steps = [
+    writes = [
         lambda: prepared.pipeline.write().save(f"{folder}/pipeline"),
         lambda: prepared.rejected.repartition(1).write.csv(f"{folder}/rejected", header=True),
         lambda: _samples(prepared).repartition(1).write.parquet(f"{folder}/samples"),
         *(split_writer(name) for name in (TRAIN, TEST, VALIDATION)),
         lambda: prepared.near_duplicates,
     ]
-    with ThreadPoolExecutor(len(steps)) as pool:
-        for step in [pool.submit(step) for step in steps]:
-            step.result()
+    with ThreadPoolExecutor(len(writes)) as pool:
+        for write in [pool.submit(write) for write in writes]:
+            write.result()
 
 
 def _write_metadata(spark: SparkSession, storage: Storage, prepared: PreparedImages, folder: str) -> None:

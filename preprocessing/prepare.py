@@ -194,7 +194,8 @@ def prepare_images(
     # Python workers hold one batch at a time, both as bytes and as numbers of eight bytes
     batch_rows = max(16, min(10_000, BATCH_BYTES // math.prod(shape)))
     spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(batch_rows))
-    sources_read = read_sources(spark, storage, sources, listings or list_sources(storage, sources))
+    with step(spark, "reading the pictures"):
+        sources_read = read_sources(spark, storage, sources, listings or list_sources(storage, sources))
     parsed = functools.reduce(DataFrame.unionByName, [rows.table for rows in sources_read.values()])
     # the line comes first, because Spark compares the first eight bytes of a string faster than the rest
     parsed = parsed.withColumn("position", F.concat_ws(":", "line", "source", "file"))

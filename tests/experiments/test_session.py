@@ -10,7 +10,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from experiments.packages import zip_packages
-from experiments.session import SessionError, check_python, startup_error
+from experiments.session import JAVA_NAMES, SessionError, check_python, startup_error
 
 
 def python(folder: Path, script: str) -> str:
@@ -99,7 +99,7 @@ def test_a_users_number_of_tasks_is_kept(spark: SparkSession) -> None:
     assert spark.conf.get("spark.sql.adaptive.enabled") == "false"
 
 
-def test_pyspark_looks_up_java_classes_once_and_not_for_every_expression(
+def test_pyspark_looks_up_names_in_java_once_and_not_for_every_expression(
     spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked_up: list[str] = []
@@ -111,3 +111,4 @@ def test_pyspark_looks_up_java_classes_once_and_not_for_every_expression(
         patch.setattr("py4j.java_gateway.JVMView.__getattr__", look_up)
         spark.range(3).where(F.col("id") > F.lit(1)).select(F.concat("id", F.lit("a")))
     assert looked_up == []
+    assert set(JAVA_NAMES) <= vars(spark._jvm).keys()

@@ -1,5 +1,9 @@
 """The lines that show how far a stage of Spark is."""
 
+import threading
+import time
+
+import pytest
 from pyspark import SparkStageInfo
 from pyspark.sql import SparkSession
 
@@ -29,15 +33,32 @@ def test_a_stage_prints_nothing_when_it_is_first_seen_whatever_other_stages_do()
 
 def test_the_line_has_the_name_of_the_step() -> None:
     printed = {7: 0}
-    assert progress_lines([stage(7, 3, 4)], {7: "growing trees"}, printed) == ["growing trees: 3 of 4 tasks"]
+    assert progress_lines([stage(7, 3, 4)], {7: "growing trees"}, printed) == ["growing trees, stage 7: 3 of 4 tasks"]
 
 
-def test_only_the_jobs_within_a_step_have_its_name(spark: SparkSession) -> None:
+def test_the_active_stages_of_a_step_have_its_name(spark: SparkSession) -> None:
     tracker = spark.sparkContext.statusTracker()
+
+    def count() -> None:
+        with step(spark, "counting in a test"):
+            spark.sparkContext.parallelize([0], 1).foreach(lambda _: time.sleep(3))
+
+    thread = threading.Thread(target=count)
+    thread.start()
+    names: dict[int, str] = {}
+    while thread.is_alive() and not names:
+        names = step_names(tracker)
+    assert set(names.values()) == {"counting in a test"}
+    thread.join()
+
+
+@pytest.mark.parametrize("group", [None, "the caller's"])
+def test_a_step_keeps_the_job_group_of_its_caller(group: str | None, spark: SparkSession) -> None:
+    context = spark.sparkContext
+    context.setLocalProperty("spark.jobGroup.id", group)  # type: ignore[arg-type]
     with step(spark, "counting in a test"):
-        spark.range(3).count()
-    within = tracker.getJobIdsForGroup("counting in a test")
-    spark.range(3).count()
-    assert tracker.getJobIdsForGroup("counting in a test") == within != []
-    assert "counting in a test" in step_names(tracker).values()
-    assert spark.sparkContext.getLocalProperty("spark.job.description") is None
+        assert context.getLocalProperty("spark.jobGroup.id") == (group or "counting in a test")
+        assert context.getLocalProperty("spark.job.description") == "counting in a test"
+    assert context.getLocalProperty("spark.jobGroup.id") == group
+    assert context.getLocalProperty("spark.job.description") is None
+    context.setLocalProperty("spark.jobGroup.id", None)  # type: ignore[arg-type]

@@ -52,10 +52,24 @@ def test_what_is_read_from_the_store_is_what_was_prepared(
     assert prepared.images.orderBy("id").collect() == fresh.images.orderBy("id").collect()
     for name in ("rejections", "counted", "near_duplicates", "normalization", "class_names", "shape"):
         assert getattr(prepared, name) == getattr(fresh, name)
-    row, same = (images.pipeline.transform(images.images.orderBy("id")).head() for images in (prepared, fresh))
-    assert row["features"] == same["features"]
     assert {len(group) for group in prepared.samples.values()} == {6}
     assert prepared.samples["A"][0].shape == (28, 28, 1)
+
+
+@pytest.mark.parametrize("components", [None, 3])
+def test_the_pipeline_of_stored_images_is_the_one_that_was_fitted(
+    components: int | None, spark: SparkSession, storage: Storage, small_sample: Path, tmp_path: Path
+) -> None:
+    sample = sources(
+        spark, {Source("sample"): small_sample.as_uri()}, work=f"{tmp_path.as_uri()}/work", components=components
+    )
+    fitted, stored = (stored_images(spark, storage, sample, tmp_path.as_uri()) for _ in range(2))
+    columns = ["id", "features", "label_index", "label_onehot"]
+    rows, same = (
+        images.pipeline.transform(images.images).select(columns).orderBy("id").head(20) for images in (fitted, stored)
+    )
+    assert rows == same
+    assert len(rows[0]["features"]) == (components or 784)
 
 
 def test_a_row_takes_little_more_space_than_its_pixels_and_part_files_have_equal_sizes(
@@ -65,6 +79,7 @@ def test_a_row_takes_little_more_space_than_its_pixels_and_part_files_have_equal
     files = sorted((folder / "train").glob("part-*"))
     rows = [pq.ParquetFile(file).metadata.num_rows for file in files]
     assert len(files) == PART_FILES
+    assert len(list((folder / "test").glob("part-*"))) == 1
     assert max(rows) - min(rows) <= 8
     table = pq.read_table(files[0])
     assert table["label_index"].type == "int32"

@@ -70,7 +70,7 @@ def _run_pickled(pickled: bytes, *args: Any, **kwargs: Any) -> Any:
 
 
 def _trace_directly() -> None:
-    """Let TensorFlow trace Horovod's functions without AutoGraph, whose conversion of them takes longer than a step.
+    """Let TensorFlow trace Horovod's functions without AutoGraph, whose conversion of them takes longer than the trace.
 
     They do not need it: their conditions are of Python, or call ``tf.cond``.
     """
