@@ -26,8 +26,6 @@ from tests.pictures import photograph
 CLASS_NAMES = list(STILL_LETTERS)
 # A word whose letters the hand detector finds in drawings.
 WORD = "WAVY"
-# Of the sample's rows, so many are enough to recognize the photographs.
-TRAINED = 960
 
 
 @dataclass(frozen=True)
@@ -99,8 +97,8 @@ def _train(pictures: Pictures) -> keras.Model:
     network = build_network(Network(name="handshape"), (28, 28, 1), len(CLASS_NAMES), by_range(1))
     network.compile(keras.optimizers.Adam(0.003), "sparse_categorical_crossentropy", metrics=["accuracy"])
     crops = hand_crops()
-    pixels = np.concatenate([pictures.pixels[:TRAINED], crops.pixels])
-    class_indices = np.array([CLASS_NAMES.index(letter) for letter in (*pictures.letters[:TRAINED], *crops.letters)])
-    history = network.fit(pixels, class_indices, batch_size=24, epochs=12, verbose=0).history
+    pixels = np.concatenate([pictures.pixels, crops.pixels])
+    class_indices = np.array([CLASS_NAMES.index(letter) for letter in (*pictures.letters, *crops.letters)])
+    history = network.fit(pixels, class_indices, batch_size=60, epochs=10, verbose=0).history
     assert history["accuracy"][-1] > 0.9
     return network
