@@ -95,8 +95,7 @@ class Bench:
         Rows are repeated, and each repetition has different noise of up to three gray levels.
         """
         files = [plain_or_gzipped(self.data / name) for name in FILES.values()]
-        key = hashlib.sha256(repr([(str(file), file.stat().st_mtime_ns) for file in files]).encode()).hexdigest()[:8]
-        folder = self.work / f"times_{times}_{key}"
+        folder = self.work / f"times_{times}_{digest(files)}"
         if folder.exists():
             return folder
         unfinished = Path(tempfile.mkdtemp(dir=self.work))
@@ -110,6 +109,11 @@ class Bench:
                 table = pd.DataFrame(values, columns=rows.columns)
                 table.to_csv(unfinished / name, mode="a", header=repetition == 0, index=False)
         return unfinished.rename(folder)
+
+
+def digest(files: list[Path]) -> str:
+    """Eight characters that are others if a file is another one or has changed."""
+    return hashlib.sha256(repr([(str(file), file.stat().st_mtime_ns) for file in files]).encode()).hexdigest()[:8]
 
 
 def read_rows(path: Path) -> pd.DataFrame:

@@ -1,6 +1,5 @@
 """Benchmarks of photographs: to features in the store, and their prediction, in one batch and as a stream."""
 
-import hashlib
 import logging
 import os
 import re
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from benchmarks.measuring import PEERS, Bench, Measurement, run_alternately, run_job
+from benchmarks.measuring import PEERS, Bench, Measurement, digest, run_alternately, run_job
 from models.export import to_onnx
 from models.model_settings import Network, NetworkName
 from models.networks import build_network
@@ -139,8 +138,7 @@ def _copies(bench: Bench, count: int) -> Path:
     files = sorted(path for path in bench.photographs.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
     if len(files) < len(STILL_LETTERS):
         sys.exit(f"error: {bench.photographs}: {len(files)} JPEG files; at least {len(STILL_LETTERS)} are needed")
-    key = hashlib.sha256(repr([(str(file), file.stat().st_mtime_ns) for file in files]).encode()).hexdigest()[:8]
-    folder = bench.work / f"photographs_{count}_{key}"
+    folder = bench.work / f"photographs_{count}_{digest(files)}"
     if not folder.exists():
         unfinished = Path(tempfile.mkdtemp(dir=bench.work))
         hour_ago = time.time() - 3600  # the stream waits for files that have just been written

@@ -77,9 +77,8 @@ def main() -> None:
         from benchmarks import photographs
         from benchmarks import spark as spark_benchmarks
 
-        modules = {"photographs": photographs}
         for part in spark_parts:
-            benchmark = getattr(modules.get(part, spark_benchmarks), part)
+            benchmark = getattr(photographs if part == "photographs" else spark_benchmarks, part)
             _save_results(output, part, _run(part, lambda benchmark=benchmark: benchmark(bench, spark)))  # type: ignore[misc]
         spark.stop()
     for part in (part for part in JOBS if part in parts):

@@ -102,11 +102,10 @@ def _prepare(
     return replace(_read(spark, storage, folder, sources.components), load_pipeline=prepared.load_pipeline)
 
 
-def write_part_files(rows: DataFrame, path: str, part_files: int, step_name: str) -> None:
+def write_part_files(rows: DataFrame, path: str, part_files: int) -> None:
     """Write rows to this many Parquet files, shuffled; the row counts of the files differ by a few at most."""
     writer = rows.repartition(part_files).write.mode("overwrite")
-    with step(rows.sparkSession, step_name):
-        writer.option("parquet.block.size", ROW_GROUP_BYTES).parquet(path)
+    writer.option("parquet.block.size", ROW_GROUP_BYTES).parquet(path)
 
 
 def _key(sources: Sources, listings: dict[Source, Listing]) -> str:
@@ -136,9 +135,12 @@ def _write(prepared: PreparedImages, folder: str) -> None:
         files_by_size = math.ceil(prepared.rows(name) * prepared.picture_bytes / PART_FILE_BYTES)
         multiple = 1 if name == TEST else PART_FILES
         part_files = multiple * max(1, math.ceil(files_by_size / multiple))
-        return lambda: write_part_files(
-            images.where(F.col("split") == name), f"{folder}/{name}", part_files, "writing the pictures"
-        )
+
+        def write() -> None:
+            with step(images.sparkSession, "writing the pictures"):
+                write_part_files(images.where(F.col("split") == name), f"{folder}/{name}", part_files)
+
+        return write
 
     # in parallel: each step is a chain of small Spark jobs, and the cores are idle between them
     # repartition(1), because with coalesce(1) one task would search all rows
@@ -233,7 +235,7 @@ def _samples(prepared: PreparedImages) -> DataFrame:
 def _read(spark: SparkSession, storage: Storage, folder: str, components: int | None) -> PreparedImages:
     metadata = _read_metadata(storage, folder)
     splits = [f"{folder}/{name}" for name in (TRAIN, VALIDATION, TEST)]
-    normalization = {name: tuple(values) for name, values in metadata["normalization"].items()}
+    normalization = Normalization(**{name: tuple(values) for name, values in metadata["normalization"].items()})
     images = reader(spark).schema(IMAGE_TABLE).parquet(*splits)
     class_names, shape = metadata["class_names"], tuple(metadata["shape"])
 
@@ -241,7 +243,7 @@ def _read(spark: SparkSession, storage: Storage, folder: str, components: int | 
         if components is not None:
             return load_pipeline(storage, f"{folder}/pipeline")
         # without principal components it is fitted again from what is known, without the dozen Spark jobs of a load
-        return fit_pipeline(images, class_names, Normalization(**normalization), shape)
+        return fit_pipeline(images, class_names, normalization, shape)
 
     return PreparedImages(
         images=images,
@@ -249,7 +251,7 @@ def _read(spark: SparkSession, storage: Storage, folder: str, components: int | 
         rejections=Rejections(**metadata["rejections"]),
         counted=CountedImages(**metadata["counted"]),
         load_near_duplicates=lambda: metadata["near_duplicates"],
-        normalization=Normalization(**normalization),
+        normalization=normalization,
         class_names=class_names,
         shape=shape,
         load_pipeline=read_pipeline,

@@ -196,11 +196,10 @@ def prepare_images(
     spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(batch_rows))
     with step(spark, "reading the pictures"):
         sources_read = read_sources(spark, storage, sources, listings or list_sources(storage, sources))
-    parsed = functools.reduce(DataFrame.unionByName, [rows.table for rows in sources_read.values()])
-    # the line comes first, because Spark compares the first eight bytes of a string faster than the rest
-    parsed = parsed.withColumn("position", F.concat_ws(":", "line", "source", "file"))
-    marked = mark_unusable(parsed, sources.preprocessing.allow_duplicates).persist()
-    with step(spark, "reading the pictures"):
+        parsed = functools.reduce(DataFrame.unionByName, [rows.table for rows in sources_read.values()])
+        # the line comes first, because Spark compares the first eight bytes of a string faster than the rest
+        parsed = parsed.withColumn("position", F.concat_ws(":", "line", "source", "file"))
+        marked = mark_unusable(parsed, sources.preprocessing.allow_duplicates).persist()
         rejections = count_rejections(marked)
     check_counts("read", {source: rows.count for source, rows in sources_read.items()}, rejections.rows)
     rejected = rejected_rows(marked)

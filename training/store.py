@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 from preprocessing.features_store import PART_FILE_BYTES, write_part_files
 from preprocessing.file_systems import PyarrowFileSystem, is_url, open_url, scheme_of
 from preprocessing.schema import TRAIN, VALIDATION
+from preprocessing.steps import step
 from preprocessing.storage import Storage
 from training.frozen_outputs import FrozenOutputs
 
@@ -89,9 +90,8 @@ def write_rows(
         rows = rows.select(PIXELS, F.col(LABEL).cast("int").alias(LABEL))
         # A multiple of num_proc, so that each process reads the same number of part files.
         part_files = num_proc * max(PART_FILES_PER_PROCESS, math.ceil(sizes[split] / PART_FILE_BYTES / num_proc))
-        write_part_files(
-            rows, path, part_files, "writing the features" if frozen is None else "computing the frozen layers"
-        )
+        with step(rows.sparkSession, "writing the features" if frozen is None else "computing the frozen layers"):
+            write_part_files(rows, path, part_files)
     return paths
 
 
@@ -122,7 +122,8 @@ def write_folds(features: DataFrame, storage: Storage, folder: str, folds: int, 
     for fold in range(folds):
         path = f"{folder}/fold-{fold}"
         part_files = max(PART_FILES_PER_PROCESS, math.ceil(counts[fold] * picture_bytes / PART_FILE_BYTES))
-        write_part_files(rows.where(F.col("fold") == fold).drop("fold"), path, part_files, "writing the folds")
+        with step(rows.sparkSession, "writing the folds"):
+            write_part_files(rows.where(F.col("fold") == fold).drop("fold"), path, part_files)
         files.append([f"{path}/{name}" for name in storage.children(path) if name.startswith("part-")])
     rows.unpersist()
     return [
